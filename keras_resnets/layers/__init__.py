@@ -1,0 +1,8 @@
+"""Keras layers of the residual families; they know nothing of models."""
+
+from keras_resnets.layers.channels import PadChannels, SplitChannels
+from keras_resnets.layers.drop_block import DropBlock2D
+from keras_resnets.layers.drop_path import DropPath
+from keras_resnets.layers.grouped_conv import GroupedConv2D
+
+__all__ = ["DropBlock2D", "DropPath", "GroupedConv2D", "PadChannels", "SplitChannels"]

@@ -1,0 +1,114 @@
+"""Res2Net: several scales inside one block.
+
+Papers:
+    Gao et al., Res2Net: A New Multi-scale Backbone Architecture, arXiv:1904.01169.
+    He et al., arXiv:1812.01187 (the d form, which the authors call v1b).
+
+`26w_4s` reads: base width w = 26, scale s = 4. Between its two 1x1 convolutions a block cuts the
+channels into s slices and convolves them one after the other, each on top of the result before.
+
+Departures from the paper, as in the authors' code and in timm, whose checkpoints fit: a block that
+changes its input's shape ("stage" blocks) convolves its slices side by side, without the sums of
+equation 1, and averages the last slice over 3x3 instead of passing it on; that average counts the
+zeros beyond the border. The slice that equation 1 leaves alone is the last, not the first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from keras import KerasTensor, layers
+
+from keras_resnets import blocks
+from keras_resnets.blocks import keras_name
+from keras_resnets.layers import SplitChannels
+from keras_resnets.residual import (
+    FORM_D,
+    Block,
+    ResidualConfig,
+    Slot,
+    branch_width,
+    conv1x1_bn_act,
+    join,
+    require_branch_width,
+)
+from keras_resnets.variant import Variant, is_count, public_names, require
+
+
+def multi_scale_bottleneck(
+    x: KerasTensor, planes: int, slot: Slot, config: Res2NetConfig, name: str
+) -> KerasTensor:
+    """1x1, a hierarchy of 3x3, 1x1: (N, H, W, C) -> (N, H / stride, W / stride, 4 * planes).
+
+    Source: Gao et al., arXiv:1904.01169, figure 2(b) and equation 1; with a cardinality figure 3.
+    """
+    width = branch_width(planes, config)
+    side_by_side = slot.stride > 1 or x.shape[-1] != 4 * planes
+
+    y = conv1x1_bn_act(x, width * config.scale, number=1, name=name)
+    slices = SplitChannels(config.scale, name=keras_name(f"{name}.split"))(y)
+    results = []
+    for i, piece in enumerate(slices[: max(config.scale - 1, 1)]):
+        if results and not side_by_side:
+            piece = blocks.add([results[-1], piece], name=f"{name}.convs.{i}.add")
+        piece = blocks.conv(
+            piece,
+            width,
+            3,
+            slot.stride,
+            dilation=slot.first_dilation,
+            groups=config.cardinality,
+            name=f"{name}.convs.{i}",
+        )
+        piece = blocks.bn(piece, name=f"{name}.bns.{i}")
+        results.append(blocks.act(piece, name=f"{name}.bns.{i}.act"))
+    if config.scale > 1:
+        last = slices[-1]
+        if side_by_side:
+            last = blocks.average_pool(last, slot.stride, name=f"{name}.pool")
+        results.append(last)
+        y = layers.Concatenate(name=keras_name(f"{name}.cat"))(results)
+    else:
+        y = results[0]
+    y = blocks.drop_block(y, slot.drop_block, slot.drop_block_size, name=f"{name}.drop_block")
+    y = blocks.conv(y, 4 * planes, 1, name=f"{name}.conv3")
+    y = blocks.bn(y, gamma="zeros", name=f"{name}.bn3")
+    return blocks.act(join(y, x, slot, config, name), name=f"{name}.relu")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Res2NetConfig(ResidualConfig):
+    """Numbers of a Res2Net.
+
+    Attributes:
+        scale: number s of slices.
+        base_width: channels w of a slice where planes = 64.
+        cardinality: groups of each 3x3 convolution (Res2NeXt).
+    """
+
+    block: Block = multi_scale_bottleneck
+    scale: int
+    base_width: int
+    cardinality: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(is_count(self.scale), "scale must be a positive int", scale=self.scale)
+        require_branch_width(self)
+
+
+# Variants: arXiv:1904.01169, tables 1 to 3 ---------------------------------------------------------
+
+# fmt: off
+Res2Net50_26w_4s = Variant("res2net50_26w_4s", Res2NetConfig(depths=(3, 4, 6, 3), base_width=26, scale=4))
+Res2Net50_26w_6s = Variant("res2net50_26w_6s", Res2NetConfig(depths=(3, 4, 6, 3), base_width=26, scale=6))
+Res2Net50_26w_8s = Variant("res2net50_26w_8s", Res2NetConfig(depths=(3, 4, 6, 3), base_width=26, scale=8))
+Res2Net50_48w_2s = Variant("res2net50_48w_2s", Res2NetConfig(depths=(3, 4, 6, 3), base_width=48, scale=2))
+Res2Net50_14w_8s = Variant("res2net50_14w_8s", Res2NetConfig(depths=(3, 4, 6, 3), base_width=14, scale=8))
+Res2Net50D = Variant("res2net50d", Res2NetConfig(depths=(3, 4, 6, 3), base_width=26, scale=4, **FORM_D))
+Res2Net101_26w_4s = Variant("res2net101_26w_4s", Res2NetConfig(depths=(3, 4, 23, 3), base_width=26, scale=4))
+Res2Net101D = Variant("res2net101d", Res2NetConfig(depths=(3, 4, 23, 3), base_width=26, scale=4, **FORM_D))
+Res2NeXt50 = Variant("res2next50", Res2NetConfig(depths=(3, 4, 6, 3), base_width=4, scale=4, cardinality=8))
+# fmt: on
+
+__all__ = public_names(globals())

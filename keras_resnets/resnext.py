@@ -1,0 +1,105 @@
+"""ResNeXt: ResNet whose 3x3 convolutions work in many groups, also squeeze-excited.
+
+Papers:
+    Xie et al., Aggregated Residual Transformations for Deep Neural Networks, arXiv:1611.05431.
+    Hu et al., Squeeze-and-Excitation Networks, arXiv:1709.01507, table 2.
+
+`32x4d` reads: cardinality 32, base width 4: in the first stage the 3x3 convolution has 32 groups of
+4 channels. The paper draws the block in three equivalent forms (figure 3); ours is form (c), a
+grouped convolution. Departures from the paper are those of `resnet.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from keras import KerasTensor
+
+from keras_resnets import blocks
+from keras_resnets.residual import (
+    FORM_D,
+    FORM_T,
+    Block,
+    ResidualConfig,
+    Slot,
+    branch_width,
+    conv1x1_bn_act,
+    conv3x3_bn_drop_act,
+    join,
+    require_branch_width,
+)
+from keras_resnets.variant import Variant, public_names, require_ratio
+
+
+def aggregated_bottleneck(
+    x: KerasTensor, planes: int, slot: Slot, config: ResNeXtConfig, name: str
+) -> KerasTensor:
+    """1x1, grouped 3x3, 1x1 block: (N, H, W, C) -> (N, H / stride, W / stride, 4 * planes).
+
+    Source: Xie et al., arXiv:1611.05431, figure 3(c) and table 1.
+    """
+    width = branch_width(planes, config)
+    y = conv1x1_bn_act(x, width, number=1, name=name)
+    y = conv3x3_bn_drop_act(y, width, slot, number=2, groups=config.cardinality, name=name)
+    y = blocks.conv(y, 4 * planes, 1, name=f"{name}.conv3")
+    y = blocks.bn(y, gamma="zeros", name=f"{name}.bn3")
+    if config.se_ratio:
+        y = blocks.squeeze_excite(y, config.se_ratio, name=f"{name}.se")
+    return blocks.act(join(y, x, slot, config, name), name=f"{name}.act3")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResNeXtConfig(ResidualConfig):
+    """Numbers of a ResNeXt.
+
+    Attributes:
+        cardinality: number of groups C of the 3x3 convolutions.
+        base_width: channels d of a group where planes = 64.
+        se_ratio: squeezed by expanded width of squeeze-excite; 0 for none.
+    """
+
+    block: Block = aggregated_bottleneck
+    cardinality: int
+    base_width: int
+    se_ratio: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_branch_width(self)
+        require_ratio(se_ratio=self.se_ratio)
+
+
+# Variants ----------------------------------------------------------------------------------------
+
+_SE = dict(se_ratio=1 / 16)
+_32x4d = dict(cardinality=32, base_width=4)
+_32x8d = dict(cardinality=32, base_width=8)
+_32x16d = dict(cardinality=32, base_width=16)
+_32x32d = dict(cardinality=32, base_width=32)
+_64x4d = dict(cardinality=64, base_width=4)
+_CIFAR = dict(depths=(3, 3, 3), planes=(64, 128, 256), base_width=64, small_inputs=True)
+
+# fmt: off
+ResNeXt50_32x4d = Variant("resnext50_32x4d", ResNeXtConfig(depths=(3, 4, 6, 3), **_32x4d))
+ResNeXt50D_32x4d = Variant("resnext50d_32x4d", ResNeXtConfig(depths=(3, 4, 6, 3), **_32x4d, **FORM_D))
+ResNeXt101_32x4d = Variant("resnext101_32x4d", ResNeXtConfig(depths=(3, 4, 23, 3), **_32x4d))
+ResNeXt101_32x8d = Variant("resnext101_32x8d", ResNeXtConfig(depths=(3, 4, 23, 3), **_32x8d))
+ResNeXt101_32x16d = Variant("resnext101_32x16d", ResNeXtConfig(depths=(3, 4, 23, 3), **_32x16d))
+ResNeXt101_32x32d = Variant("resnext101_32x32d", ResNeXtConfig(depths=(3, 4, 23, 3), **_32x32d))
+ResNeXt101_64x4d = Variant("resnext101_64x4d", ResNeXtConfig(depths=(3, 4, 23, 3), **_64x4d))
+ResNeXt152_32x4d = Variant("resnext152_32x4d", ResNeXtConfig(depths=(3, 8, 36, 3), **_32x4d))
+
+SEResNeXt26D_32x4d = Variant("seresnext26d_32x4d", ResNeXtConfig(depths=(2, 2, 2, 2), **_32x4d, **FORM_D, **_SE))
+SEResNeXt26T_32x4d = Variant("seresnext26t_32x4d", ResNeXtConfig(depths=(2, 2, 2, 2), **_32x4d, **FORM_T, **_SE))
+SEResNeXt50_32x4d = Variant("seresnext50_32x4d", ResNeXtConfig(depths=(3, 4, 6, 3), **_32x4d, **_SE))
+SEResNeXt101_32x4d = Variant("seresnext101_32x4d", ResNeXtConfig(depths=(3, 4, 23, 3), **_32x4d, **_SE))
+SEResNeXt101_32x8d = Variant("seresnext101_32x8d", ResNeXtConfig(depths=(3, 4, 23, 3), **_32x8d, **_SE))
+SEResNeXt101_64x4d = Variant("seresnext101_64x4d", ResNeXtConfig(depths=(3, 4, 23, 3), **_64x4d, **_SE))
+SEResNeXt101D_32x8d = Variant("seresnext101d_32x8d", ResNeXtConfig(depths=(3, 4, 23, 3), **_32x8d, **FORM_D, **_SE))
+
+# CIFAR: arXiv:1611.05431, section 5.2.
+ResNeXt29_8x64d = Variant("resnext29_8x64d", ResNeXtConfig(cardinality=8, **_CIFAR), classes=10)
+ResNeXt29_16x64d = Variant("resnext29_16x64d", ResNeXtConfig(cardinality=16, **_CIFAR), classes=10)
+# fmt: on
+
+__all__ = public_names(globals())

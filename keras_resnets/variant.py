@@ -1,0 +1,377 @@
+"""Variant: a network's configuration under its name; calling it builds the `keras.Model`."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import keras
+from keras import KerasTensor
+
+from keras_resnets import blocks
+from keras_resnets.weights import checkpoint, convert
+
+
+def require(condition: bool, rule: str, **received: Any) -> None:
+    """Raises a ValueError that states the rule and what was received, unless it holds."""
+    if not condition:
+        raise ValueError(f"{rule}. Received: {_listed(received)}")
+
+
+def is_count(value: Any, minimum: int = 1) -> bool:
+    """Whether a value is a whole number of something (True and False are not)."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def require_ratio(**ratios: Any) -> None:
+    for key, value in ratios.items():
+        require(
+            is_number(value) and 0 <= value <= 1,
+            f"{key} must be a number from 0 to 1",
+            **{key: value},
+        )
+
+
+def _listed(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={value!r}" for key, value in values.items())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What training or a task changes about a backbone, checked by `Variant.__call__`."""
+
+    output_stride: int = 32
+    drop_path: float = 0.0
+    drop_block: float = 0.0
+    prefix: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """What every family's configuration has; a family adds its own fields and its backbone.
+
+    Attributes:
+        small_inputs: for images of about 32 pixels: the stem keeps the resolution and the stride
+            of the whole network is 8 instead of 32.
+        residual: False leaves out every shortcut ("plain" networks, the control of the degradation
+            experiment in He et al., arXiv:1512.03385, section 4.1).
+    """
+
+    small_inputs: bool = False
+    residual: bool = True
+
+    default_dropout: ClassVar[float] = 0.0
+
+    def __post_init__(self) -> None:
+        for field in ("small_inputs", "residual"):
+            value = getattr(self, field)
+            require(isinstance(value, bool), f"{field} must be True or False", **{field: value})
+
+    @property
+    def stride(self) -> int:
+        """By how much the whole network shrinks an image."""
+        return 8 if self.small_inputs else 32
+
+    def check(self, options: Options) -> None:
+        """Raises a ValueError for options that this family cannot follow."""
+
+    def backbone(self, images: KerasTensor, options: Options) -> KerasTensor:
+        """Images (N, H, W, C) to the last feature map; names P1, P2, ... on the way."""
+        raise NotImplementedError
+
+    def top(
+        self,
+        features: KerasTensor,
+        *,
+        classes: int,
+        activation: str | Callable | None,
+        dropout: float,
+        pooling: str,
+        prefix: str,
+    ) -> KerasTensor:
+        """The last feature map to class scores (N, classes)."""
+        x = self.pool(features, pooling, prefix)
+        return blocks.classifier(x, classes, activation, dropout, name=f"{prefix}fc")
+
+    def pool(self, features: KerasTensor, pooling: str, prefix: str) -> KerasTensor:
+        return blocks.global_pool(features, pooling, name=f"{prefix}global_pool")
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One published architecture. Call it to build the model.
+
+    Attributes:
+        name: the architecture's name in timm, or in timm's manner where timm has none.
+        config: its numbers, a frozen dataclass of its family.
+        classes: how many classes its paper's classifier has.
+    """
+
+    name: str
+    config: NetworkConfig
+    classes: int = 1000
+
+    def __call__(
+        self,
+        include_top: bool = True,
+        weights: str | os.PathLike | None = "imagenet",
+        input_tensor: KerasTensor | None = None,
+        input_shape: tuple[int | None, int | None, int] | None = None,
+        pooling: str | None = None,
+        classes: int | None = None,
+        classifier_activation: str | Callable | None = "softmax",
+        *,
+        include_preprocessing: bool = False,
+        output_stride: int = 32,
+        dropout: float | None = None,
+        drop_path: float = 0.0,
+        drop_block: float = 0.0,
+        prefix: str = "",
+        name: str | None = None,
+        **config_changes: Any,
+    ) -> keras.Model:
+        """Builds the model. The first seven arguments are those of `keras.applications`.
+
+        Args:
+            include_top: whether to end in the classifier. Without it the model returns the last
+                feature map, or a vector if `pooling` is given.
+            weights: None for random weights, or the path of a `.safetensors` file with PyTorch's
+                tensors (timm's layout) or of a `.weights.h5` file. A file fits or raises; only its
+                classifier may differ, if `classes` says so or `include_top` is False, and the
+                number of its input channels: they are summed for one channel, else repeated and
+                scaled to keep the sum.
+            input_tensor: a `keras.KerasTensor` to build on, instead of a new `keras.Input`.
+            input_shape: `(height, width, channels)`; height and width may be None, and are if
+                nothing is given: `(None, None, 3)`.
+            pooling: `"avg"` or `"max"`: how the feature map becomes a vector. With `include_top`
+                the classifier stands on it (default `"avg"`), without it the model returns it.
+            classes: number of classes; default: the checkpoint's, else 1000 (10 for CIFAR forms).
+            classifier_activation: `"softmax"`, another Keras activation, or None for the logits.
+            include_preprocessing: True builds the scaling of RGB values 0 to 255 into the model.
+            output_stride: 8, 16 or 32, the most by which the feature map shrinks; further strides
+                become dilations. Weights stay the same.
+            dropout: rate in front of the classifier; default: the paper's.
+            drop_path: stochastic depth: rate of the last block, rising linearly from 0.
+            drop_block: DropBlock rate in the last two stages.
+            prefix: prepended to every layer's name, for two backbones in one model.
+            name: name of the model; default: the variant's.
+            **config_changes: any field of the variant's `config`, for example
+                `depths=(2, 2, 2, 2)` or `small_inputs=True`.
+
+        Returns:
+            A `keras.Model` that takes float images `(batch, height, width, channels)`, normalised
+            unless `include_preprocessing`, and returns `(batch, classes)`; without the top
+            `(batch, height / stride, width / stride, channels)` or, pooled, `(batch, channels)`.
+
+        Raises:
+            ValueError: if an argument is out of its range, arguments contradict each other, or
+                a checkpoint does not fit. The message names the argument.
+            TypeError: if a keyword is neither an argument nor a field of `config`.
+
+        Example:
+
+        >>> model = keras_resnets.ResNet50(weights=None, classes=10)
+        >>> model(keras.ops.ones((1, 224, 224, 3))).shape
+        (1, 10)
+        """
+        config = _changed(self.config, config_changes)
+        options = Options(
+            output_stride=output_stride,
+            drop_path=drop_path,
+            drop_block=drop_block,
+            prefix=prefix,
+        )
+        dropout = config.default_dropout if dropout is None else dropout
+        name = self.name if name is None else name
+        _check_flags(include_top=include_top, include_preprocessing=include_preprocessing)
+        _check_rates(dropout=dropout, drop_path=drop_path, drop_block=drop_block)
+        _check_names(prefix=prefix, name=name)
+        require(
+            is_count(output_stride) and output_stride in (8, 16, 32),
+            "output_stride must be 8, 16 or 32",
+            output_stride=output_stride,
+        )
+        require(
+            pooling in (None, "avg", "max"),
+            'pooling must be None, "avg" or "max"',
+            pooling=pooling,
+        )
+        require(
+            classes is None or is_count(classes),
+            "classes must be a positive int",
+            classes=classes,
+        )
+        _check_activation(classifier_activation)
+        shape = _input_shape(
+            input_shape, input_tensor, prefix, smallest=min(config.stride, output_stride)
+        )
+        require(
+            shape[-1] == 3 or not include_preprocessing,
+            "include_preprocessing needs 3 input channels (RGB)",
+            include_preprocessing=include_preprocessing,
+            input_shape=shape,
+        )
+        config.check(options)
+        tensors = _read_weights(weights)
+
+        # Everything is checked; now build.
+        images = keras.Input(shape, name=f"{prefix}image") if input_tensor is None else input_tensor
+        x = blocks.normalize(images, prefix) if include_preprocessing else images
+        x = config.backbone(x, options)
+        fresh_head = False
+        if include_top:
+            found = convert.classes_in(tensors, prefix) if tensors else None
+            fresh_head = None not in (classes, found) and classes != found
+            x = config.top(
+                x,
+                classes=classes or found or self.classes,
+                activation=classifier_activation,
+                dropout=dropout,
+                pooling=pooling or "avg",
+                prefix=prefix,
+            )
+        elif pooling:
+            x = config.pool(x, pooling, prefix)
+        model = keras.Model(images if input_tensor is None else _source(input_tensor), x, name=name)
+        if tensors:
+            convert.load_weights(
+                model, tensors, prefix=prefix, head="fresh" if fresh_head else "load"
+            )
+        if fresh_head:
+            warnings.warn(
+                f"classes={classes} differs from the {found} classes of {os.fspath(weights)!r}: "
+                "the backbone is loaded and the classifier starts from random weights.",
+                stacklevel=2,
+            )
+        return model
+
+
+def public_names(namespace: dict[str, Any]) -> list[str]:
+    """A family's `__all__`: the names of its variants. Its table is the public namespace."""
+    return [name for name, value in namespace.items() if isinstance(value, Variant)]
+
+
+def _changed(config: NetworkConfig, changes: dict[str, Any]) -> NetworkConfig:
+    """The configuration with some fields replaced."""
+    fields = [field.name for field in dataclasses.fields(config)]
+    for key in changes:
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, 1)
+            hint = f"Did you mean {near[0]!r}? " if near else ""
+            raise TypeError(
+                f"{key!r} is neither an argument nor a field of {type(config).__name__}. "
+                f"{hint}Its fields: {', '.join(fields)}. Received: {_listed({key: changes[key]})}"
+            )
+    return dataclasses.replace(config, **changes)
+
+
+def _check_flags(**flags: Any) -> None:
+    for key, value in flags.items():
+        require(isinstance(value, bool), f"{key} must be True or False", **{key: value})
+
+
+def _check_rates(**rates: Any) -> None:
+    for key, value in rates.items():
+        require(
+            is_number(value) and 0 <= value < 1,
+            f"{key} must be a number from 0 to below 1",
+            **{key: value},
+        )
+
+
+def _check_names(**names: Any) -> None:
+    for key, value in names.items():
+        require(
+            isinstance(value, str) and "/" not in value,
+            f"{key} must be a string without '/'",
+            **{key: value},
+        )
+
+
+def _check_activation(activation: Any) -> None:
+    try:
+        keras.activations.get(activation)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(
+            "classifier_activation must be None or an activation known to Keras, such as "
+            f"'softmax'. Received: classifier_activation={activation!r}"
+        ) from error
+
+
+def _input_shape(
+    input_shape: Any, input_tensor: Any, prefix: str, smallest: int
+) -> tuple[int | None, int | None, int]:
+    """The shape (height, width, channels) of the images, checked."""
+    if input_tensor is not None:
+        if not isinstance(input_tensor, KerasTensor):
+            raise TypeError(
+                "input_tensor must be a keras.KerasTensor, such as keras.Input(...) returns. "
+                f"Received: input_tensor={input_tensor!r}"
+            )
+        require(
+            input_shape is None or tuple(input_shape) == tuple(input_tensor.shape[1:]),
+            "input_shape must agree with input_tensor, or be left out",
+            input_shape=input_shape,
+            input_tensor=input_tensor,
+        )
+        require(
+            len(input_tensor.shape) == 4 and input_tensor.shape[-1] is not None,
+            "input_tensor must have the shape (batch, height, width, channels)",
+            input_tensor=input_tensor,
+        )
+        names = {layer.name for layer in keras.Model(_source(input_tensor), input_tensor).layers}
+        require(
+            blocks.keras_name(f"{prefix}P1") not in names,
+            "prefix must differ from that of the network which input_tensor comes from",
+            prefix=prefix,
+        )
+        input_shape = tuple(input_tensor.shape[1:])
+    if input_shape is None:
+        input_shape = (None, None, 3)
+    require(
+        isinstance(input_shape, (tuple, list))
+        and len(input_shape) == 3
+        and is_count(input_shape[2])
+        and all(size is None or is_count(size, 0) for size in input_shape[:2]),
+        "input_shape must be (height, width, channels), with height and width ints or None and "
+        "channels a positive int",
+        input_shape=input_shape,
+    )
+    require(
+        all(size is None or size >= smallest for size in input_shape[:2]),
+        f"input_shape: height and width must be at least {smallest}, the network's stride, or None",
+        input_shape=input_shape,
+    )
+    require(
+        keras.config.image_data_format() == "channels_last",
+        "image_data_format must be 'channels_last'; "
+        "call keras.config.set_image_data_format('channels_last')",
+        image_data_format=keras.config.image_data_format(),
+    )
+    return tuple(input_shape)
+
+
+def _source(tensor: KerasTensor) -> KerasTensor | list[KerasTensor]:
+    """The input or inputs that a tensor is computed from."""
+    inputs = keras.utils.get_source_inputs(tensor)
+    return inputs[0] if len(inputs) == 1 else inputs
+
+
+def _read_weights(weights: Any) -> checkpoint.Checkpoint | None:
+    """The checkpoint's tensors: read before building, so that a bad file costs nothing."""
+    if weights is None:
+        return None
+    require(
+        isinstance(weights, (str, os.PathLike)) and os.path.isfile(weights),
+        "weights must be None (random) or the path of a .safetensors or .weights.h5 file",
+        weights=weights,
+    )
+    return checkpoint.read(weights)

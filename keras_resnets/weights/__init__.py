@@ -1,0 +1,1 @@
+"""Reading checkpoints and putting them into models."""

@@ -1,0 +1,255 @@
+"""Putting a checkpoint into a model: one rule for all families, strict on both sides.
+
+The rule: a layer with weights is named after its module in the PyTorch checkpoint, `.` as `_`. So
+`layer1.0.conv2.fc1.weight` belongs to the layer `layer1_0_conv2_fc1`, its last part says to which
+variable, and the layer's class how the axes go.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+
+from keras_resnets.blocks import keras_name
+from keras_resnets.graph import flat_layers
+from keras_resnets.layers.scheduled_rate import ScheduledRate
+from keras_resnets.weights import checkpoint
+from keras_resnets.weights.checkpoint import Checkpoint
+
+# The leaves of a PyTorch module and the Keras variables they can be.
+_LEAVES = {
+    "weight": ("kernel", "gamma"),
+    "bias": ("bias", "beta"),
+    "running_mean": ("moving_mean",),
+    "running_var": ("moving_variance",),
+}
+_COUNTER = "num_batches_tracked"  # PyTorch's, without meaning here.
+
+# PyTorch's axis order (out, in, height, width) or (out, in) to Keras', by the rank of the kernel.
+_AXES = {4: (2, 3, 1, 0), 2: (1, 0)}
+
+# The classifier: `fc`, or everything in `head`.
+_HEAD_MODULES = ("fc", "head")
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadReport:
+    """What `load_weights` did; prints as a table.
+
+    Attributes:
+        loaded: model variables that were set, `"layer/variable"`.
+        missing: model variables that the checkpoint lacks; they keep their values.
+        unexpected: names in the checkpoint that the model lacks.
+        reshaped: `"name: shape in the file -> shape in the model"` of those that do not fit.
+        adapted: the same of the stem, whose kernel was summed or repeated over its input channels.
+        skipped: names of the checkpoint's classifier, left out for a model without one or with a
+            fresh one.
+    """
+
+    loaded: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    reshaped: tuple[str, ...] = ()
+    adapted: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def fits(self) -> bool:
+        return not (self.missing or self.unexpected or self.reshaped)
+
+    def __str__(self) -> str:
+        rows = dataclasses.asdict(self).items()
+        return "\n".join(f"{kind:<11}{len(names):>6}  {_listed(names)}" for kind, names in rows)
+
+
+def load_weights(
+    model: keras.Model,
+    source: str | os.PathLike | Mapping[str, np.ndarray] | Checkpoint,
+    *,
+    strict: bool = True,
+    prefix: str = "",
+    head: str = "load",
+) -> LoadReport:
+    """Sets a model's weights from a checkpoint. Nothing is set unless all of it fits.
+
+    Args:
+        model: a model built by this package, or any whose layers are named by the same rule.
+        source: path of a `.safetensors` file in timm's layout or of a `.weights.h5` file, or a
+            mapping from PyTorch's names to arrays.
+        strict: False loads what fits and leaves the rest; see the report.
+        prefix: the one that the backbone was built with.
+        head: `"load"`, or `"fresh"` to leave the classifier as it is. A model without a
+            classifier (`include_top=False`) takes none either way.
+
+    Returns:
+        A report of what was loaded and what was not.
+
+    Raises:
+        ValueError: if an argument is out of its range, the file is damaged, or, being strict, a
+            tensor of the checkpoint is not used or a variable of the model not set.
+        FileNotFoundError: if there is no such file.
+
+    Example:
+
+    >>> model = keras_resnets.ResNeSt50(weights=None)
+    >>> report = keras_resnets.load_weights(model, "resnest50d.safetensors")
+    >>> report.fits
+    True
+    """
+    if head not in ("load", "fresh"):
+        raise ValueError(f'head must be "load" or "fresh". Received: head={head!r}')
+    file = _as_checkpoint(source)
+    layers = {layer.name: layer for layer in flat_layers(model) if _has_checkpointed(layer)}
+    stem = next((name for name, layer in layers.items() if _is_conv(layer)), None)
+    heads = [name for name in layers if _in_head(name, prefix)]
+    skip_head = head == "fresh" or not heads
+
+    values: dict[str, tuple[keras.Variable, np.ndarray]] = {}
+    unexpected, reshaped, adapted, skipped = [], [], [], []
+    for name, array in file.arrays.items():
+        layer_name, variable, axes = _target(name, file.layout, prefix, layers)
+        if skip_head and _in_head(layer_name, prefix):
+            skipped.append(name)
+            continue
+        if variable is None:
+            if not name.endswith(_COUNTER):
+                unexpected.append(name)
+            continue
+        array = array.transpose(axes) if axes else array
+        change = f"{name}: {array.shape} -> {tuple(variable.shape)}"
+        if layer_name == stem and _differs_in_channels(array.shape, variable.shape):
+            array = _adapt_channels(array, variable.shape[2])
+            adapted.append(change)
+        if array.shape != tuple(variable.shape):
+            reshaped.append(change)
+        else:
+            values[f"{layer_name}/{variable.name}"] = variable, array
+
+    ignored = set(heads) if skip_head else set()
+    unfit = {line.split(":")[0] for line in reshaped}
+    mentioned = set(values) | {
+        f"{layer}/{variable.name}"
+        for layer, variable, _ in (_target(name, file.layout, prefix, layers) for name in unfit)
+    }
+    missing = [
+        key
+        for name, layer in layers.items()
+        if name not in ignored and name.startswith(keras_name(prefix))
+        for key in (f"{name}/{variable.name}" for variable in layer.weights)
+        if key not in mentioned
+    ]
+    report = LoadReport(
+        loaded=tuple(sorted(values)),
+        missing=tuple(sorted(missing)),
+        unexpected=tuple(sorted(unexpected)),
+        reshaped=tuple(sorted(reshaped)),
+        adapted=tuple(adapted),
+        skipped=tuple(sorted(skipped)),
+    )
+    if strict and not report.fits:
+        hint = ""
+        if report.reshaped and all(
+            _in_head(_target(line.split(":")[0], file.layout, prefix, layers)[0], prefix)
+            for line in report.reshaped
+        ):
+            hint = ' Pass head="fresh" to keep the model\'s own classifier.'
+        raise ValueError(
+            f"weights must fit the model: {file.source!r} does not fit {model.name!r}. "
+            f"In the file only ({len(report.unexpected)}): {_listed(report.unexpected)}. "
+            f"In the model only ({len(report.missing)}): {_listed(report.missing)}. "
+            f"Other shape ({len(report.reshaped)}): {_listed(report.reshaped)}.{hint}"
+        )
+    for variable, array in values.values():
+        variable.assign(array)
+    return report
+
+
+def classes_in(file: Checkpoint, prefix: str = "") -> int | None:
+    """Number of classes of a checkpoint's classifier, or None if it has none."""
+    for path in ("fc", "head.fc"):
+        if file.layout == "torch" and f"{path}.weight" in file.arrays:
+            return file.arrays[f"{path}.weight"].shape[0]
+        key = f"{keras_name(prefix + path)}/0"
+        if file.layout == "keras" and key in file.arrays:
+            return file.arrays[key].shape[-1]
+    return None
+
+
+def _as_checkpoint(source) -> Checkpoint:
+    if isinstance(source, Checkpoint):
+        return source
+    if isinstance(source, Mapping):
+        return Checkpoint("mapping", "torch", {k: np.asarray(v) for k, v in source.items()})
+    if isinstance(source, (str, os.PathLike)):
+        return checkpoint.read(source)
+    raise TypeError(
+        "source must be a path or a mapping from names to arrays. "
+        f"Received: source={type(source).__name__}"
+    )
+
+
+def _target(
+    name: str, layout: str, prefix: str, layers: Mapping[str, keras.layers.Layer]
+) -> tuple[str, keras.Variable | None, tuple[int, ...] | None]:
+    """Where a checkpoint's tensor goes: layer name, variable (None if there is none), axes."""
+    if layout == "keras":
+        layer_name, index = name.rsplit("/", 1)
+        weights = layers[layer_name].weights if layer_name in layers else []
+        return layer_name, weights[int(index)] if int(index) < len(weights) else None, None
+    module, _, leaf = name.rpartition(".")
+    layer_name = keras_name(prefix + module)
+    if layer_name in layers:
+        for variable in layers[layer_name].weights:
+            if variable.name in _LEAVES.get(leaf, ()):
+                axes = _AXES.get(len(variable.shape)) if variable.name == "kernel" else None
+                return layer_name, variable, axes
+    return layer_name, None, None
+
+
+def _has_checkpointed(layer: keras.layers.Layer) -> bool:
+    """Whether a checkpoint holds this layer: a drop rate is configuration, not weight."""
+    return bool(layer.weights) and not isinstance(layer, ScheduledRate)
+
+
+def _is_conv(layer: keras.layers.Layer) -> bool:
+    return isinstance(layer, keras.layers.Conv2D)
+
+
+def _in_head(layer_name: str, prefix: str) -> bool:
+    prefix = keras_name(prefix)
+    return any(
+        layer_name == f"{prefix}{module}" or layer_name.startswith(f"{prefix}{module}_")
+        for module in _HEAD_MODULES
+    )
+
+
+def _differs_in_channels(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether two kernels (height, width, in, out) differ in their input channels alone."""
+    return (
+        len(shape) == len(wanted) == 4
+        and shape[2] != wanted[2]
+        and (*shape[:2], shape[3]) == (*wanted[:2], wanted[3])
+    )
+
+
+def _adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """A stem's kernel for another number of input channels.
+
+    One channel sees the sum over the old ones: a gray image then gives exactly what its RGB copy
+    gave. More channels repeat the old ones, scaled to keep the size of the response.
+    """
+    if channels == 1:
+        return kernel.sum(axis=2, keepdims=True)
+    repeated = np.tile(kernel, (1, 1, -(-channels // kernel.shape[2]), 1))[:, :, :channels]
+    return repeated * (kernel.shape[2] / channels)
+
+
+def _listed(names: tuple[str, ...], most: int = 12) -> str:
+    if not names:
+        return "none"
+    more = f", ... {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,57 @@
+"""Reading the golden values and building the networks that they belong to."""
+
+import functools
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cases import Case
+from deterministic import random_state
+
+import keras_resnets as kr
+
+FOLDER = Path(__file__).parent / "goldens"
+
+
+@functools.cache
+def architectures() -> dict[str, dict[str, Any]]:
+    """Source, parameters, MACs and state of every variant."""
+    return json.loads(gzip.decompress((FOLDER / "architectures.json.gz").read_bytes()))
+
+
+@functools.cache
+def parity() -> dict[str, Any]:
+    """State of every case and the shapes of its outputs."""
+    return json.loads(gzip.decompress((FOLDER / "parity.json.gz").read_bytes()))["cases"]
+
+
+@functools.cache
+def values():
+    """The outputs of every case."""
+    return np.load(FOLDER / "parity.npz")
+
+
+def build(case: Case, **arguments):
+    """Our network of a case, filled with the deterministic weights; it returns logits."""
+    build = dict(case.build)
+    channels = build.pop("input_channels", 3)
+    model = kr.create_model(
+        case.variant,
+        weights=None,
+        classifier_activation=None,
+        input_shape=(None, None, channels),
+        **build,
+        **case.changes,
+        **arguments,
+    )
+    state = {path: tuple(shape) for path, shape in parity()[case.name]["state"].items()}
+    kr.load_weights(model, random_state(state))
+    return model
+
+
+def relative_error(ours, reference) -> float:
+    """Largest deviation, in units of the largest reference value."""
+    ours, reference = np.asarray(ours, "float64"), np.asarray(reference, "float64")
+    return float(np.abs(ours - reference).max() / np.abs(reference).max())

@@ -1,0 +1,293 @@
+"""Write the reference values in `tests/goldens`, computed by PyTorch.
+
+    pip install torch==2.13.0 timm==1.0.31
+    pip install --no-deps torchvision==0.28.0
+    python tools/make_goldens.py
+
+`architectures.json.gz` describes every variant; `parity.npz` and `parity.json.gz` hold the outputs
+of the networks in `tests/cases.py`, filled by `tests/deterministic.py`. Their layouts:
+
+    architectures.json.gz
+        {variant: {"source": text, "params": int, "macs": int, "input": 224 or 32,
+                   "state": {path: shape}}}
+    parity.json.gz
+        {"versions": {package: release},
+         "cases": {case: {"state": {path: shape},
+                          "sizes": {"97x97x3": {"P1": {"shape": [N, H, W, C], "max": float}, ...,
+                                                "logits": {"shape": [N, classes], "max": float}}}}}}
+    parity.npz
+        "case/97x97x3/logits": the logits, float32 (N, classes)
+        "case/97x97x3/P1": the level's float32 values at `sample_positions((N, H, W, C))`
+
+A path is a key of PyTorch's state dict and its shape is PyTorch's; "max" is the largest absolute
+value; a size is height x width x batch. Multiply-accumulates are those of convolutions and linear
+layers for one image of the stated size.
+"""
+
+import argparse
+import gzip
+import importlib.metadata
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+PINNED = {"torch": "2.13.0", "timm": "1.0.31"}
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+
+try:
+    import timm
+except RuntimeError as error:
+    # Torchvision cannot be imported without its compiled operators, and a wheel made for another
+    # kind of torch (CPU, CUDA) does not load them. No network here runs one: signatures are enough.
+    if "torchvision::" not in str(error):
+        raise
+    _OPERATORS = torch.library.Library("torchvision", "DEF")  # gone when the object is
+    for _name in ("nms", "qnms"):
+        _OPERATORS.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    import timm
+
+from cases import CASES, Case, size_key  # noqa: E402
+from deterministic import random_images, random_state, sample_positions  # noqa: E402
+from reference_nets import REFERENCES, Reference, use_small_stem  # noqa: E402
+from timm.layers import SEModule  # noqa: E402
+from timm.models.rexnet import RexNet  # noqa: E402
+
+TIMM_VARIANTS = """
+    resnet10t resnet14t resnet18 resnet18d resnet26 resnet26d resnet26t resnet34 resnet34d
+    resnet50 resnet50c resnet50d resnet50s resnet50t resnet101 resnet101c resnet101d resnet101s
+    resnet152 resnet152c resnet152d resnet152s resnet200 resnet200d
+    wide_resnet50_2 wide_resnet101_2
+    seresnet18 seresnet34 seresnet50 seresnet50t seresnet101 seresnet152 seresnet152d seresnet200d
+    seresnet269d
+    resnext50_32x4d resnext50d_32x4d resnext101_32x4d resnext101_32x8d resnext101_32x16d
+    resnext101_32x32d resnext101_64x4d
+    seresnext26d_32x4d seresnext26t_32x4d seresnext50_32x4d seresnext101_32x4d seresnext101_32x8d
+    seresnext101_64x4d seresnext101d_32x8d
+    resnest14d resnest26d resnest50d resnest101e resnest200e resnest269e resnest50d_4s2x40d
+    resnest50d_1s4x24d
+    res2net50_14w_8s res2net50_26w_4s res2net50_26w_6s res2net50_26w_8s res2net50_48w_2s res2net50d
+    res2net101_26w_4s res2net101d res2next50
+    rexnet_100 rexnet_130 rexnet_150 rexnet_200 rexnet_300
+    rexnetr_100 rexnetr_130 rexnetr_150 rexnetr_200 rexnetr_300
+""".split()
+
+# Our names for what timm names otherwise; names on neither list are the same on both sides.
+TIMM_NAMES = {
+    "depths": "layers",
+    "planes": "channels",
+    "width": "width_mult",
+    "depth": "depth_mult",
+    "initial_channels": "initial_chs",
+    "final_channels": "final_chs",
+    "divisor": "ch_div",
+    "classes": "num_classes",
+    "input_channels": "in_chans",
+}
+# Fields that timm takes inside `block_args`, which a case spells out, or does not know at all.
+NOT_FOR_TIMM = {"radix", "avd_first", "scale", "small_inputs", "residual"}
+
+Shapes = dict[str, list[int]]
+
+
+def timm_keywords(case: Case) -> dict[str, Any]:
+    """Translate a case's changes into keywords of `timm.create_model`."""
+    keywords = {
+        TIMM_NAMES.get(name, name): value
+        for name, value in {**case.changes, **case.build}.items()
+        if name not in NOT_FOR_TIMM
+    }
+    if "se_ratio" in keywords and not case.variant.startswith("rexnet"):
+        attention = partial(SEModule, rd_ratio=keywords.pop("se_ratio"))
+        keywords["block_args"] = dict(attn_layer=attention)
+    return keywords | dict(case.timm)
+
+
+def create_torch_model(case: Case) -> nn.Module:
+    """Build a case's PyTorch network, edited where timm has no option for what ours does."""
+    if case.reference:
+        return REFERENCES[case.variant].create()
+    model = timm.create_model(case.variant, **timm_keywords(case))
+    if case.changes.get("small_inputs", False):
+        remove_first_strides(model)
+    if not case.changes.get("residual", True):
+        remove_shortcuts(model)
+    return model
+
+
+def remove_first_strides(model: nn.Module) -> None:
+    """Make the network four times finer: the strides of its stem, in ReXNet of stem and block 1."""
+    if not isinstance(model, RexNet):
+        use_small_stem(model)
+        return
+    model.stem.conv.stride = (1, 1)
+    block = model.features[1]
+    block.conv_dw.conv.stride = (1, 1)
+    # timm's rule for a block built at stride 1 in the first place.
+    block.use_shortcut = block.in_channels <= block.out_channels
+
+
+class Nothing(nn.Module):
+    """A shortcut that adds zero."""
+
+    def forward(self, x: torch.Tensor) -> float:
+        return 0.0
+
+
+def remove_shortcuts(model: nn.Module) -> None:
+    """Leave the residual branches alone: no additions, no projections."""
+    for module in model.modules():
+        if hasattr(module, "downsample"):
+            module.downsample = Nothing()
+        if hasattr(module, "use_shortcut"):
+            module.use_shortcut = False
+
+
+def state_shapes(model: nn.Module) -> Shapes:
+    """Return the shape of every stored tensor except the batch counters."""
+    return {
+        path: list(tensor.shape)
+        for path, tensor in model.state_dict().items()
+        if not path.endswith("num_batches_tracked")
+    }
+
+
+def fill(model: nn.Module, shapes: Shapes) -> None:
+    """Set every tensor to its deterministic value."""
+    tensors = {path: torch.from_numpy(array) for path, array in random_state(shapes).items()}
+    missing, unexpected = model.load_state_dict(tensors, strict=False)
+    if unexpected or any(not path.endswith("num_batches_tracked") for path in missing):
+        raise RuntimeError(f"the state does not fit: {missing}, {unexpected}.")
+
+
+def pyramid_modules(model: nn.Module) -> list[nn.Module]:
+    """Return the modules whose outputs are P1, P2, ...: the last ones at each resolution."""
+    if hasattr(model, "stage_ends"):
+        return [model.features[index] for index in model.stage_ends]
+    stem = model.act1 if hasattr(model, "act1") else model.conv1
+    stages = [getattr(model, f"layer{number}", None) for number in (1, 2, 3, 4)]
+    return [stem, *(stage for stage in stages if isinstance(stage, nn.Sequential))]
+
+
+@torch.inference_mode()
+def run(model: nn.Module, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the pyramid levels (NHWC) and the logits for NHWC images."""
+    levels: dict[str, np.ndarray] = {}
+
+    def keep(name: str, module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        # A copy: timm's activations overwrite their input, which may be this very tensor.
+        levels[name] = output.permute(0, 2, 3, 1).contiguous().clone().numpy()
+
+    handles = [
+        module.register_forward_hook(partial(keep, f"P{number}"))
+        for number, module in enumerate(pyramid_modules(model), start=1)
+    ]
+    logits = model(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous())
+    for handle in handles:
+        handle.remove()
+    return {**levels, "logits": logits.numpy()}
+
+
+def parity(case: Case) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Run a case at all its sizes; return its record and its arrays."""
+    model = create_torch_model(case).eval()
+    shapes = state_shapes(model)
+    fill(model, shapes)
+    record: dict[str, Any] = {"state": shapes, "sizes": {}}
+    arrays: dict[str, np.ndarray] = {}
+    for size in case.sizes:
+        height, width, batch = size
+        outputs = run(model, random_images(height, width, case.input_channels, batch))
+        sizes = record["sizes"][size_key(size)] = {}
+        for name, values in outputs.items():
+            largest = float(np.abs(values).max())
+            if not 1e-2 < largest < 1e4:  # also false for NaN
+                raise RuntimeError(f"{case.name} at {size}: {name} reaches {largest}.")
+            sizes[name] = {"shape": list(values.shape), "max": largest}
+            if name != "logits":
+                values = values.ravel()[sample_positions(values.shape)]
+            arrays[f"{case.name}/{size_key(size)}/{name}"] = values
+    return record, arrays
+
+
+def count_macs(model: nn.Module, size: int) -> int:
+    """Count the multiply-accumulates of convolutions and linear layers for one square image."""
+    total = 0
+
+    def count(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        nonlocal total
+        positions = output.shape[2] * output.shape[3] if isinstance(module, nn.Conv2d) else 1
+        total += module.weight.numel() * positions
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(count)
+    with torch.inference_mode():
+        model(torch.empty(1, 3, size, size, device="meta"))
+    return total
+
+
+def architecture(name: str) -> dict[str, Any]:
+    """Describe a variant; the network is built without memory for its weights."""
+    published = Reference(f"timm {PINNED['timm']}", partial(timm.create_model, name))
+    reference = REFERENCES.get(name, published)
+    with torch.device("meta"):
+        model = reference.create().eval()
+    return {
+        "source": reference.source,
+        "params": sum(parameter.numel() for parameter in model.parameters()),
+        "macs": count_macs(model, reference.input_size),
+        "input": reference.input_size,
+        "state": state_shapes(model),
+    }
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write gzipped JSON whose bytes depend on the content only."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    path.write_bytes(gzip.compress(text.encode(), compresslevel=9, mtime=0))
+
+
+def check_versions() -> None:
+    """Refuse any release but the pinned ones: the values would be another reference."""
+    for package, pinned in PINNED.items():
+        installed = importlib.metadata.version(package).partition("+")[0]
+        if installed != pinned:
+            raise SystemExit(f"{package} must be {pinned}. Installed: {installed}.")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--output", type=Path, default=ROOT / "tests" / "goldens")
+    output = parser.parse_args().output
+    check_versions()
+    # One thread and deterministic kernels: sums are added up in the same order in every run.
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    output.mkdir(parents=True, exist_ok=True)
+
+    names = (*TIMM_VARIANTS, *REFERENCES)
+    write_json(output / "architectures.json.gz", {name: architecture(name) for name in names})
+    print(f"{len(names)} architectures")
+
+    records: dict[str, Any] = {}
+    arrays: dict[str, np.ndarray] = {}
+    for case in CASES.values():
+        records[case.name], values = parity(case)
+        arrays |= values
+        sizes = records[case.name]["sizes"].values()
+        largest = max(entry["max"] for levels in sizes for entry in levels.values())
+        print(f"{case.name}: largest value {largest:.3g}", flush=True)
+    write_json(output / "parity.json.gz", {"versions": PINNED, "cases": records})
+    np.savez_compressed(output / "parity.npz", **arrays)
+
+
+if __name__ == "__main__":
+    main()
