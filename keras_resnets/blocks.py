@@ -122,7 +122,7 @@ def global_average(x: KerasTensor, *, name: str) -> KerasTensor:
 def squeeze_excite(x: KerasTensor, ratio: float, *, name: str) -> KerasTensor:
     """Scales each channel by a gate computed from the means of all channels.
 
-    Source: Hu et al., arXiv:1709.01507, figure 2. The two fully connected layers are 1x1
+    Source: Hu et al., arXiv:1709.01507, figure 3. The two fully connected layers are 1x1
     convolutions, as in the checkpoints.
     """
     channels = x.shape[-1]

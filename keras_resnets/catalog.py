@@ -68,13 +68,14 @@ def find_variant(name: str) -> Variant:
     raise ValueError(f"name must be one of list_models(). {hint} Received: name={name!r}")
 
 
-def create_model(name: str, **arguments: Any) -> keras.Model:
+def create_model(name: str, /, **arguments: Any) -> keras.Model:
     """Builds a model by its name.
 
     Args:
         name: timm's name (`"resnest50d"`), ours (`"ResNeSt50"`), or a name of the authors'
             repositories (`"resnest50_fast_4s2x40d"`). Upper and lower case are one.
-        **arguments: those of every variant, see `help(keras_resnets.Variant)`.
+        **arguments: those of every variant, see `help(keras_resnets.Variant)`; a `name` among
+            them is the model's own.
 
     Returns:
         A `keras.Model` of images `(batch, height, width, channels)`; see `Variant`.

@@ -56,6 +56,7 @@ def feature_levels(model: keras.Model, prefix: str = "") -> dict[str, FeatureLev
         "model must be a functional keras.Model",
         model=model,
     )
+    require(isinstance(prefix, str), "prefix must be a string", prefix=prefix)
     found = {}
     for layer in model.layers:
         match = re.fullmatch(r"(.*)(P\d)", layer.name)
@@ -110,7 +111,7 @@ def feature_pyramid(
         isinstance(levels, Sequence)
         and not isinstance(levels, str)
         and len(levels) > 0
-        and all(level in available for level in levels),
+        and all(isinstance(level, str) and level in available for level in levels),
         f"levels must be some of {', '.join(available)}",
         levels=levels,
     )

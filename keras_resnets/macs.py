@@ -25,7 +25,7 @@ def count_macs(model: keras.Model, input_shape: tuple[int, int, int] | None = No
         The number of multiply-accumulates.
 
     Raises:
-        ValueError: if `input_shape` does not fit the model.
+        ValueError: if the model is another or `input_shape` does not fit it.
 
     Example:
 
@@ -36,6 +36,11 @@ def count_macs(model: keras.Model, input_shape: tuple[int, int, int] | None = No
         He et al., arXiv:1512.03385, table 1 (their 3.8 billion are of the form with the stride on
         the first 1x1 convolution).
     """
+    require(
+        isinstance(model, keras.Model) and model.built and len(model.inputs) == 1,
+        "model must be a functional keras.Model with one image input",
+        model=model,
+    )
     own = tuple(model.input_shape[1:])
     if input_shape is None:
         input_shape = tuple(size or 224 for size in own)

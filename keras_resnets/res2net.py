@@ -97,7 +97,7 @@ class Res2NetConfig(ResidualConfig):
         require_branch_width(self)
 
 
-# Variants: arXiv:1904.01169, tables 1 to 3 ---------------------------------------------------------
+# Variants -------------------------------------------------------------------------------------
 
 # fmt: off
 Res2Net50_26w_4s = Variant("res2net50_26w_4s", Res2NetConfig(depths=(3, 4, 6, 3), base_width=26, scale=4))

@@ -119,7 +119,7 @@ def stage_slots(config: ResidualConfig, options: Options) -> Iterator[list[Slot]
     """For each stage, the slots of its blocks.
 
     Strides beyond `output_stride` become dilations, drop-path rates rise linearly from the first
-    block to the last (Huang et al., arXiv:1603.09382, section 4), and DropBlock acts in the last
+    block to the last (Huang et al., arXiv:1603.09382, section 3), and DropBlock acts in the last
     two stages, with a quarter of the rate in squares of 5 and the whole rate in squares of 3.
     """
     last = sum(config.depths) - 1

@@ -3,7 +3,7 @@
 Paper: Zhang et al., ResNeSt: Split-Attention Networks, arXiv:2004.08955.
 
 `2s1x64d` reads: radix R = 2 splits in each of K = 1 cardinal groups of base width 64. The 3x3
-convolution then has G = K * R groups (section 3.1), and attention weighs the R splits of a cardinal
+convolution then has G = K * R groups, and attention weighs the R splits of a cardinal
 group against each other. Radix 1 is attention by a sigmoid over a single split, radix 0 none at
 all: a ResNet-D, or ResNeXt-D.
 
@@ -47,8 +47,8 @@ def split_attention_bottleneck(
 ) -> KerasTensor:
     """1x1, split-attention 3x3, 1x1: (N, H, W, C) -> (N, H / stride, W / stride, 4 * planes).
 
-    Source: Zhang et al., arXiv:2004.08955, figure 1 (right); the stride is taken by an average
-    (section 4.1, "average downsampling").
+    Source: Zhang et al., arXiv:2004.08955, figure 1 (right) and "Average Downsampling": an average,
+    not the convolution, takes the stride.
     """
     width = branch_width(planes, config)
     pooled = slot.stride > 1
@@ -75,7 +75,7 @@ def split_attention(
 ) -> KerasTensor:
     """Grouped 3x3 convolution whose splits are weighed by attention: keeps (N, H, W, width).
 
-    Source: Zhang et al., arXiv:2004.08955, section 3.1, equations 1 to 3, and figure 2.
+    Source: Zhang et al., arXiv:2004.08955, equations 1 to 3 and figure 2.
     """
     radix, cardinality = config.radix, config.cardinality
     x = blocks.conv(
@@ -183,12 +183,12 @@ class ResNeStConfig(ResidualConfig):
 def parse_split(text: str) -> dict[str, int]:
     """Reads the paper's notation: `"4s2x40d"` is radix 4, cardinality 2, base width 40.
 
-    Source: Zhang et al., arXiv:2004.08955, table 4.
+    Source: the ablation of Zhang et al., arXiv:2004.08955, and the authors' `ablation.md`.
 
     Raises:
         ValueError: if the text is not of the form `<radix>s<cardinality>x<base width>d`.
     """
-    match = re.fullmatch(r"(\d+)s(\d+)x(\d+)d", text)
+    match = re.fullmatch(r"(\d+)s(\d+)x(\d+)d", text) if isinstance(text, str) else None
     if match is None:
         raise ValueError(
             "A split setting must read like '2s1x64d' (radix 2, cardinality 1, base width 64). "
@@ -213,7 +213,7 @@ ResNeSt101 = Variant("resnest101e", ResNeStConfig(depths=(3, 4, 23, 3), stem_wid
 ResNeSt200 = Variant("resnest200e", ResNeStConfig(depths=(3, 24, 36, 3), stem_width=64))
 ResNeSt269 = Variant("resnest269e", ResNeStConfig(depths=(3, 30, 48, 8), stem_width=64))
 
-# The ablation grid: arXiv:2004.08955, table 4, and the authors' ablation.md.
+# The ablation grid: arXiv:2004.08955, radix against cardinality, and the authors' ablation.md.
 ResNeSt50_0s1x64d = Variant("resnest50d_0s1x64d", _fast("0s1x64d"))
 ResNeSt50_1s1x64d = Variant("resnest50d_1s1x64d", _fast("1s1x64d"))
 ResNeSt50_2s1x64d = Variant("resnest50d_2s1x64d", _fast("2s1x64d"))

@@ -48,7 +48,7 @@ def bottleneck(
     """1x1, 3x3, 1x1 residual block: (N, H, W, C) -> (N, H / stride, W / stride, 4 * planes).
 
     Source: He et al., arXiv:1512.03385, figure 5 (right). With `base_width` 128 it is the block of
-    the wide ResNets for ImageNet (arXiv:1605.07146, section 3.4): only the middle is wider.
+    the wide ResNets for ImageNet (arXiv:1605.07146, table 8): only the middle is wider.
     """
     width = branch_width(planes, config)
     y = conv1x1_bn_act(x, width, number=1, name=name)

@@ -72,7 +72,8 @@ def inverted_bottleneck(
 ) -> KerasTensor:
     """1x1 expanding, 3x3 depthwise, 1x1 linear: (N, H, W, C) -> (N, H / s, W / s, plan.channels).
 
-    Source: Han et al., arXiv:2007.00992, section 4.2 and figure 3 (version 1).
+    Source: Han et al., arXiv:2007.00992, on the inverted bottleneck of Sandler et al.,
+    arXiv:1801.04381.
     """
     y = x
     if plan.expansion != 1:
@@ -197,7 +198,7 @@ class ReXNetConfig(NetworkConfig):
     def block_plans(self) -> list[BlockPlan]:
         """The blocks in order; their channels are a linear function of the block's index.
 
-        Source: Han et al., arXiv:2007.00992, section 4.2, equation 2.
+        Source: Han et al., arXiv:2007.00992, the channel parameterisation.
         """
         plans, channels = [], self.initial_channels / min(self.width, 1)
         for stage, depth in enumerate(self.stage_depths):
@@ -308,7 +309,7 @@ class ReXNetLiteConfig(ReXNetConfig):
 
 # Variants ----------------------------------------------------------------------------------------
 
-# arXiv:2007.00992, table 5 and the authors' repository.
+# arXiv:2007.00992 and the authors' repository, rexnetv1.py.
 ReXNet100 = Variant("rexnet_100", ReXNetConfig(width=1.0))
 ReXNet130 = Variant("rexnet_130", ReXNetConfig(width=1.3))
 ReXNet150 = Variant("rexnet_150", ReXNetConfig(width=1.5))
@@ -322,7 +323,7 @@ ReXNetR150 = Variant("rexnetr_150", ReXNetConfig(width=1.5, divisor=8))
 ReXNetR200 = Variant("rexnetr_200", ReXNetConfig(width=2.0, divisor=8))
 ReXNetR300 = Variant("rexnetr_300", ReXNetConfig(width=3.0, divisor=16))
 
-# arXiv:2007.00992, version 1, table 3: without squeeze-excite.
+# The same without squeeze-excite (`use_se=False` there).
 ReXNetPlain100 = Variant("rexnet_plain_100", ReXNetConfig(width=1.0, se_ratio=0.0))
 
 # The authors' repository, "ReXNet-lites vs. EfficientNet-lites".

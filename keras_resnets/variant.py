@@ -200,7 +200,7 @@ class Variant:
             output_stride=output_stride,
         )
         require(
-            pooling in (None, "avg", "max"),
+            pooling is None or (isinstance(pooling, str) and pooling in ("avg", "max")),
             'pooling must be None, "avg" or "max"',
             pooling=pooling,
         )
@@ -217,13 +217,15 @@ class Variant:
             shape[-1] == 3 or not include_preprocessing,
             "include_preprocessing needs 3 input channels (RGB)",
             include_preprocessing=include_preprocessing,
-            input_shape=shape,
+            **{_shape_argument(input_tensor): shape},
         )
         config.check(options)
         tensors = _read_weights(weights)
 
         # Everything is checked; now build.
-        images = keras.Input(shape, name=f"{prefix}image") if input_tensor is None else input_tensor
+        images = input_tensor
+        if images is None:
+            images = keras.Input(shape, name=blocks.keras_name(f"{prefix}image"))
         x = blocks.normalize(images, prefix) if include_preprocessing else images
         x = config.backbone(x, options)
         fresh_head = False
@@ -294,6 +296,7 @@ def _check_names(**names: Any) -> None:
             f"{key} must be a string without '/'",
             **{key: value},
         )
+    require(names["name"] != "", "name must not be empty", name=names["name"])
 
 
 def _check_activation(activation: Any) -> None:
@@ -310,6 +313,7 @@ def _input_shape(
     input_shape: Any, input_tensor: Any, prefix: str, smallest: int
 ) -> tuple[int | None, int | None, int]:
     """The shape (height, width, channels) of the images, checked."""
+    argument = _shape_argument(input_tensor)
     if input_tensor is not None:
         if not isinstance(input_tensor, KerasTensor):
             raise TypeError(
@@ -317,7 +321,11 @@ def _input_shape(
                 f"Received: input_tensor={input_tensor!r}"
             )
         require(
-            input_shape is None or tuple(input_shape) == tuple(input_tensor.shape[1:]),
+            input_shape is None
+            or (
+                isinstance(input_shape, (tuple, list))
+                and tuple(input_shape) == tuple(input_tensor.shape[1:])
+            ),
             "input_shape must agree with input_tensor, or be left out",
             input_shape=input_shape,
             input_tensor=input_tensor,
@@ -347,8 +355,8 @@ def _input_shape(
     )
     require(
         all(size is None or size >= smallest for size in input_shape[:2]),
-        f"input_shape: height and width must be at least {smallest}, the network's stride, or None",
-        input_shape=input_shape,
+        f"{argument}: height and width must be at least {smallest}, the network's stride, or None",
+        **{argument: input_shape},
     )
     require(
         keras.config.image_data_format() == "channels_last",
@@ -357,6 +365,11 @@ def _input_shape(
         image_data_format=keras.config.image_data_format(),
     )
     return tuple(input_shape)
+
+
+def _shape_argument(input_tensor: Any) -> str:
+    """The argument that the images' shape comes from, for messages."""
+    return "input_shape" if input_tensor is None else "input_tensor"
 
 
 def _source(tensor: KerasTensor) -> KerasTensor | list[KerasTensor]:

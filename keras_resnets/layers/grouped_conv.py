@@ -13,9 +13,9 @@ class GroupedConv2D(keras.layers.Conv2D):
     values; only the speed differs. On the TensorFlow backend `keras.layers.Conv2D(groups=n)` wraps
     the operation in a nested, XLA-compiled function, which on a CPU trains tens to hundreds of
     times slower and cannot be exported to ONNX. This layer calls TensorFlow's own grouped
-    convolution. Where TensorFlow was built or started without oneDNN
-    (`TF_ENABLE_ONEDNN_OPTS=0`), that operation has no gradients; there the groups are convolved one
-    by one and concatenated. JAX and torch use their native grouped convolution.
+    convolution. On a CPU that operation has no gradients where TensorFlow was built or started
+    without oneDNN (`TF_ENABLE_ONEDNN_OPTS=0`) or in types oneDNN does not take, such as float16
+    on most processors; there the groups are convolved one by one and concatenated. JAX and torch use their native grouped convolution.
 
     The class of a layer is part of the `.weights.h5` format, so our models use this class wherever
     `groups > 1` and `keras.layers.Conv2D` wherever `groups == 1`; which path computes the result is
@@ -62,34 +62,36 @@ class GroupedConv2D(keras.layers.Conv2D):
 
         import tensorflow as tf  # Only this backend needs it: the package imports without it.
 
-        convolve = functools.partial(
-            tf.nn.conv2d,
-            strides=self.strides,
-            padding=self.padding.upper(),
-            dilations=self.dilation_rate,
+        arguments = dict(
+            strides=self.strides, padding=self.padding.upper(), dilations=self.dilation_rate
         )
-        if _tensorflow_has_grouped_gradients():
-            return convolve(inputs, kernel)
+        if _tensorflow_has_grouped_gradients(inputs.dtype.name):
+            return tf.nn.conv2d(inputs, kernel, **arguments)
+        # Where conv2d has no gradients for groups, it has none for dilations; convolution has.
         pairs = zip(
             tf.split(inputs, self.groups, axis=-1),
             tf.split(kernel, self.groups, axis=-1),
             strict=True,
         )
-        return tf.concat([convolve(x, k) for x, k in pairs], axis=-1)
+        return tf.concat([tf.nn.convolution(x, k, **arguments) for x, k in pairs], axis=-1)
 
 
 @functools.cache
-def _tensorflow_has_grouped_gradients() -> bool:
-    """Asks TensorFlow itself: it depends on the build, on the flags and on the device."""
+def _tensorflow_has_grouped_gradients(dtype: str) -> bool:
+    """Asks TensorFlow itself: it depends on build, flags, device, processor and type."""
     import tensorflow as tf
 
     with tf.init_scope():  # Run now, even if a graph is being traced.
-        image, kernel = tf.ones((1, 1, 1, 4)), tf.ones((1, 1, 2, 4))
+        image, kernel = tf.ones((1, 1, 1, 4), dtype), tf.ones((1, 1, 2, 4), dtype)
+        # The gradient's own operation, because a GradientTape records nothing in an init_scope.
         try:
-            with tf.GradientTape() as tape:
-                tape.watch([image, kernel])
-                y = tf.nn.conv2d(image, kernel, strides=1, padding="VALID")
-            tape.gradient(y, [image, kernel])
+            tf.raw_ops.Conv2DBackpropInput(
+                input_sizes=image.shape,
+                filter=kernel,
+                out_backprop=image,
+                strides=[1, 1, 1, 1],
+                padding="VALID",
+            )
         except tf.errors.OpError:
             return False
     return True

@@ -60,7 +60,14 @@ def _read_safetensors(path: str) -> dict[str, np.ndarray]:
         return safetensors.numpy.load_file(path)
     except FileNotFoundError:
         raise
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except (
+        safetensors.SafetensorError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,  # A type that NumPy lacks, such as float8.
+    ) as error:
         raise ValueError(
             f"weights must be a whole safetensors file; this one cannot be read ({error}). "
             f"Received: {path!r}"

@@ -91,6 +91,7 @@ def load_weights(
     Raises:
         ValueError: if an argument is out of its range, the file is damaged, or, being strict, a
             tensor of the checkpoint is not used or a variable of the model not set.
+        TypeError: if `model` or `source` is something else.
         FileNotFoundError: if there is no such file.
 
     Example:
@@ -102,9 +103,11 @@ def load_weights(
     """
     if head not in ("load", "fresh"):
         raise ValueError(f'head must be "load" or "fresh". Received: head={head!r}')
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"model must be a keras.Model. Received: model={type(model).__name__}")
     file = _as_checkpoint(source)
-    layers = {layer.name: layer for layer in flat_layers(model) if _has_checkpointed(layer)}
-    stem = next((name for name, layer in layers.items() if _is_conv(layer)), None)
+    layers = _layers_by_name(model)
+    stem = next((name for name in layers if _is_stem(name, layers[name], prefix)), None)
     heads = [name for name in layers if _in_head(name, prefix)]
     skip_head = head == "fresh" or not heads
 
@@ -119,7 +122,8 @@ def load_weights(
             if not name.endswith(_COUNTER):
                 unexpected.append(name)
             continue
-        array = array.transpose(axes) if axes else array
+        # A tensor of another rank keeps its axes and counts among those that do not fit.
+        array = array.transpose(axes) if axes and array.ndim == len(axes) else array
         change = f"{name}: {array.shape} -> {tuple(variable.shape)}"
         if layer_name == stem and _differs_in_channels(array.shape, variable.shape):
             array = _adapt_channels(array, variable.shape[2])
@@ -171,18 +175,30 @@ def load_weights(
 def classes_in(file: Checkpoint, prefix: str = "") -> int | None:
     """Number of classes of a checkpoint's classifier, or None if it has none."""
     for path in ("fc", "head.fc"):
-        if file.layout == "torch" and f"{path}.weight" in file.arrays:
-            return file.arrays[f"{path}.weight"].shape[0]
-        key = f"{keras_name(prefix + path)}/0"
-        if file.layout == "keras" and key in file.arrays:
-            return file.arrays[key].shape[-1]
+        key, axis = f"{path}.weight", 0
+        if file.layout == "keras":
+            key, axis = f"{keras_name(prefix + path)}/0", -1
+        if key in file.arrays and file.arrays[key].ndim:
+            return file.arrays[key].shape[axis]
     return None
+
+
+def _layers_by_name(model: keras.Model) -> dict[str, keras.layers.Layer]:
+    """The layers that a checkpoint holds; two of one name would leave the first unset."""
+    layers = {}
+    for layer in filter(_has_checkpointed, flat_layers(model)):
+        if layers.setdefault(layer.name, layer) is not layer:
+            raise ValueError(
+                "model must not have two layers of one name; build its backbones with different "
+                f"prefixes, or load them one by one. Received: two layers {layer.name!r}"
+            )
+    return layers
 
 
 def _as_checkpoint(source) -> Checkpoint:
     if isinstance(source, Checkpoint):
         return source
-    if isinstance(source, Mapping):
+    if isinstance(source, Mapping) and all(isinstance(name, str) for name in source):
         return Checkpoint("mapping", "torch", {k: np.asarray(v) for k, v in source.items()})
     if isinstance(source, (str, os.PathLike)):
         return checkpoint.read(source)
@@ -199,7 +215,8 @@ def _target(
     if layout == "keras":
         layer_name, index = name.rsplit("/", 1)
         weights = layers[layer_name].weights if layer_name in layers else []
-        return layer_name, weights[int(index)] if int(index) < len(weights) else None, None
+        known = index.isdecimal() and int(index) < len(weights)
+        return layer_name, weights[int(index)] if known else None, None
     module, _, leaf = name.rpartition(".")
     layer_name = keras_name(prefix + module)
     if layer_name in layers:
@@ -215,8 +232,9 @@ def _has_checkpointed(layer: keras.layers.Layer) -> bool:
     return bool(layer.weights) and not isinstance(layer, ScheduledRate)
 
 
-def _is_conv(layer: keras.layers.Layer) -> bool:
-    return isinstance(layer, keras.layers.Conv2D)
+def _is_stem(name: str, layer: keras.layers.Layer, prefix: str) -> bool:
+    """Whether it is a convolution of this backbone; the first of them is the stem."""
+    return isinstance(layer, keras.layers.Conv2D) and name.startswith(keras_name(prefix))
 
 
 def _in_head(layer_name: str, prefix: str) -> bool:
@@ -231,7 +249,7 @@ def _differs_in_channels(shape: tuple[int, ...], wanted: tuple[int, ...]) -> boo
     """Whether two kernels (height, width, in, out) differ in their input channels alone."""
     return (
         len(shape) == len(wanted) == 4
-        and shape[2] != wanted[2]
+        and shape[2] not in (0, wanted[2])
         and (*shape[:2], shape[3]) == (*wanted[:2], wanted[3])
     )
 

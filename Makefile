@@ -1,0 +1,53 @@
+# Every target works from a fresh clone: it makes its own virtual environment, .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-backends lint goldens clean
+
+# Train a small ResNeSt on real images, save it in three formats, reload each.
+demo: $(VENV)/demo.installed
+	$(BIN)/python examples/quickstart.py --out demo
+
+# The whole suite on TensorFlow.
+test: $(VENV)/test.installed
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+# Layers, parity and training on JAX and on torch.
+test-backends: $(VENV)/backends.installed
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist worksteal -q -m backend
+	KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 --dist worksteal -q -m backend
+
+lint: $(VENV)/lint.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# Recompute the golden values from timm; rarely needed, see tools/make_goldens.py.
+goldens: $(VENV)/backends.installed
+	$(BIN)/pip install --quiet timm==1.0.31
+	$(BIN)/pip install --quiet --no-deps torchvision==0.28.0
+	$(BIN)/python tools/make_goldens.py
+
+clean:
+	rm -rf $(VENV) demo build dist *.egg-info
+
+$(VENV)/created:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	touch $@
+
+$(VENV)/demo.installed: $(VENV)/created pyproject.toml
+	$(BIN)/pip install --quiet -e ".[demo]"
+	touch $@
+
+$(VENV)/test.installed: $(VENV)/created pyproject.toml
+	$(BIN)/pip install --quiet -e ".[test]"
+	touch $@
+
+$(VENV)/backends.installed: $(VENV)/created pyproject.toml
+	$(BIN)/pip install --quiet -e ".[jax,test,torch]"
+	touch $@
+
+$(VENV)/lint.installed: $(VENV)/created pyproject.toml
+	$(BIN)/pip install --quiet -e ".[lint]"
+	touch $@

@@ -1,0 +1,82 @@
+"""Every variant has exactly the weights of its source: names, shapes, parameters, MACs.
+
+The goldens come from timm's models or, where timm has none, from `tools/reference_nets.py`; the
+papers' own tables are in `test_papers.py`.
+"""
+
+import math
+
+import keras
+import pytest
+from goldens_io import architectures
+
+import keras_resnets as kr
+from keras_resnets.graph import flat_layers
+
+# A Keras variable's leaf in PyTorch's state dict; written down here again, independently of the
+# loader, so that the two must agree.
+LEAF = {
+    "kernel": "weight",
+    "gamma": "weight",
+    "bias": "bias",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+
+
+@pytest.fixture(autouse=True)
+def _fast_initial_weights(monkeypatch):
+    """Only names and shapes matter here, and drawing billions of random numbers takes minutes."""
+    monkeypatch.setattr(
+        keras.initializers.VarianceScaling,
+        "__call__",
+        lambda self, shape, dtype=None: keras.ops.zeros(shape, dtype),
+    )
+
+
+def pytorch_shape(variable) -> tuple[int, ...]:
+    shape = tuple(variable.shape)
+    if variable.name != "kernel":
+        return shape
+    if len(shape) == 2:
+        return shape[1], shape[0]
+    height, width, inputs, outputs = shape
+    return outputs, inputs, height, width
+
+
+@pytest.mark.parametrize("name", kr.list_models())
+def test_every_variant_has_exactly_the_weights_of_its_source(name):
+    golden = architectures()[name]
+    size = golden["input"]
+    model = kr.create_model(name, weights=None, input_shape=(size, size, 3))
+    expected = {
+        (path.rpartition(".")[0].replace(".", "_"), path.rpartition(".")[2]): tuple(shape)
+        for path, shape in golden["state"].items()
+    }
+    ours = {
+        (layer.name, LEAF[variable.name]): pytorch_shape(variable)
+        for layer in model.layers
+        for variable in layer.weights
+    }
+    assert ours == expected
+    parameters = sum(math.prod(variable.shape) for variable in model.trainable_variables)
+    assert parameters == golden["params"]
+    assert kr.count_macs(model) == golden["macs"]
+
+    # The class of a layer is part of the .weights.h5 format: the fast path must never change it.
+    for layer in flat_layers(model):
+        if isinstance(layer, keras.layers.Conv2D):
+            grouped = isinstance(layer, kr.layers.GroupedConv2D)
+            assert grouped == (layer.groups > 1), layer.name
+
+
+@pytest.mark.parametrize("family", ["resnet50", "resnext50_32x4d", "resnest50d", "rexnet_100"])
+def test_other_classes_and_no_top_change_the_classifier_alone(family):
+    with_top = kr.create_model(family, weights=None, classes=7)
+    without = kr.create_model(family, weights=None, include_top=False)
+    names = {layer.name for layer in with_top.layers if layer.weights}
+    names_without = {layer.name for layer in without.layers if layer.weights}
+    assert {name.removeprefix("head_") for name in names - names_without} == {"fc"}
+    assert names_without < names
+    assert with_top.output_shape == (None, 7)

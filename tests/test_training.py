@@ -1,0 +1,340 @@
+"""Tiny nets of every family train: every variable learns, and what changes training changes it."""
+
+import functools
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from cases import CASES
+from deterministic import random_images, random_state
+
+import keras_resnets as kr
+
+BACKEND = keras.backend.backend()
+
+_STAGES = dict(depths=(1, 2, 1), planes=(8, 16, 24))
+_REXNET = dict(initial_channels=8, final_channels=40, depth=0.5)
+
+# One tiny net of every family and of every block that learns in another way.
+NETS = {
+    **{
+        name: (CASES[name].variant, CASES[name].changes)
+        for name in (
+            "basic",
+            "bottleneck-d",
+            "resnext-se",
+            "resnest-2s2x",
+            "resnest-1s2x-first",
+            "res2net-4s",
+            "res2next",
+        )
+    },
+    "cifar": ("resnet20", _STAGES),
+    "wide": ("wide_resnet28_10", _STAGES),
+    "rexnet": ("rexnet_100", _REXNET),
+    "rexnet-lite": ("rexnet_lite_100", _REXNET),
+}
+
+_LEAVES = dict(
+    kernel="weight",
+    gamma="weight",
+    bias="bias",
+    beta="bias",
+    moving_mean="running_mean",
+    moving_variance="running_var",
+)
+
+
+def tiny_net(net: str, **arguments) -> keras.Model:
+    """A filled net that returns the logits of 10 classes.
+
+    An initialiser's values would not do: the last gamma of a block starts at zero, so nothing of a
+    residual branch would reach the output, and no gradient would reach the branch.
+    """
+    variant, changes = NETS[net]
+    arguments = dict(weights=None, classes=10, classifier_activation=None) | arguments
+    return fill(kr.create_model(variant, **changes, **arguments))
+
+
+def fill(model: keras.Model) -> keras.Model:
+    """Give a model deterministic weights; a layer's name stands for its path in a checkpoint."""
+    shapes = {
+        f"{layer.name}.{_LEAVES[variable.name]}": variable.shape[::-1]
+        for layer in model.layers
+        for variable in layer.weights
+        if variable.name in _LEAVES
+    }
+    # A kernel (h, w, in, out) is square, so reversed it has PyTorch's shape (out, in, w, h).
+    kr.load_weights(model, random_state(shapes))
+    return model
+
+
+def compiled(model: keras.Model, rate: float = 0.01, **arguments) -> keras.Model:
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(rate), loss, **arguments)
+    return model
+
+
+@functools.cache
+def batch(height: int = 64, width: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    return random_images(height, width, batch=4), np.array([0, 3, 6, 9])
+
+
+def fit(model: keras.Model, data=None, **arguments) -> list[float]:
+    """Train on one batch, once an epoch; return the losses."""
+    images, labels = data or batch()
+    arguments = dict(batch_size=len(images), shuffle=False, verbose=0) | arguments
+    return model.fit(images, labels, **arguments).history["loss"]
+
+
+def values(variables) -> dict[str, np.ndarray]:
+    return {variable.path: keras.ops.convert_to_numpy(variable) for variable in variables}
+
+
+def unchanged(variables, before: dict[str, np.ndarray]) -> set[str]:
+    return {path for path, after in values(variables).items() if np.array_equal(after, before[path])}
+
+
+def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+def call(model: keras.Model, images: np.ndarray, **arguments) -> np.ndarray:
+    return keras.ops.convert_to_numpy(model(images, **arguments))
+
+
+# Every family ------------------------------------------------------------------------------------
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("net", NETS)
+def test_fit_moves_every_variable_and_lowers_the_loss(net):
+    model = compiled(tiny_net(net))
+    weights = [v for layer in model.layers for v in layer.weights if v.name in _LEAVES]
+    before = values(weights)
+    losses = fit(model, epochs=8)
+    assert np.all(np.isfinite(losses))
+    # The same batch again and again: a layer cut off from the gradients, or a gradient of the wrong
+    # sign, would leave the loss where it is.
+    assert losses[-1] < 0.9 * losses[0], losses
+    # A batch norm takes out whatever the bias in front of it adds: rounding errors alone move it.
+    normed = {id(layer.input) for layer in batch_norms(model)}
+    cancelled = {
+        layer.bias.path
+        for layer in model.layers
+        if getattr(layer, "use_bias", False) and id(layer.output) in normed
+    }
+    assert unchanged(weights, before) <= cancelled
+
+
+# Batch norms -------------------------------------------------------------------------------------
+
+
+@pytest.mark.backend
+def test_frozen_batch_norms_stay_and_the_rest_learns():
+    model = tiny_net("bottleneck-d")
+    norms = batch_norms(model)
+    for norm in norms:
+        norm.trainable = False
+    frozen = [variable for norm in norms for variable in norm.weights]
+    kernels = model.trainable_variables
+    assert len(frozen) == 4 * len(norms)
+    before = values([*frozen, *kernels])
+    images, _ = batch()
+    # With the statistics of the batch, training mode would give other values than inference.
+    error = np.abs(call(model, images, training=True) - call(model, images)).max()
+    assert error < 1e-5
+    fit(compiled(model))
+    assert unchanged(frozen, before) == {variable.path for variable in frozen}
+    assert not unchanged(kernels, before)
+
+
+@pytest.mark.backend
+def test_batch_norm_statistics_move_by_a_tenth():
+    """PyTorch's momentum 0.1 is Keras' 0.9; the other way round, one step would replace them."""
+    model = tiny_net("bottleneck-d")
+    norm = batch_norms(model)[0]
+    before = values(norm.weights)[norm.moving_mean.path]
+    images, _ = batch()
+    into = keras.Model(model.input, norm.input)(images)
+    mean = keras.ops.convert_to_numpy(keras.ops.mean(into, axis=(0, 1, 2)))
+    fit(compiled(model))
+    after = values(norm.weights)[norm.moving_mean.path]
+    np.testing.assert_allclose(after, 0.9 * before + 0.1 * mean, atol=1e-5)
+
+
+# Regularisation ----------------------------------------------------------------------------------
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("net", ["bottleneck-d", "resnest-2s2x", "res2net-4s", "wide"])
+def test_all_drops_at_once_train_at_unknown_sizes(net):
+    drops = dict(drop_path=0.2, drop_block=0.1, dropout=0.2)
+    model = tiny_net(net, input_shape=(None, None, 3), **drops)
+    kinds = {type(layer) for layer in model.layers}
+    assert {kr.layers.DropPath, kr.layers.DropBlock2D, keras.layers.Dropout} <= kinds
+    images, _ = batch()
+    # Nothing is dropped at inference, and something is while training, each time something else.
+    np.testing.assert_array_equal(call(model, images), call(tiny_net(net), images))
+    for norm in batch_norms(model):
+        norm.trainable = False
+    draws = [call(model, images, training=True) for _ in range(2)]
+    assert not np.array_equal(*draws)
+    for norm in batch_norms(model):
+        norm.trainable = True
+    compiled(model)
+    # Two sizes after one another: a size that a drop layer kept from the first would show.
+    for size in ((64, 64), (48, 80)):
+        assert np.all(np.isfinite(fit(model, batch(*size))))
+
+
+@pytest.mark.backend
+def test_a_callback_moves_the_drop_rate_while_fit_runs(monkeypatch):
+    """The rate must be a variable: as a Python number, the compiled step would keep its first."""
+    traces = 0
+    original = kr.layers.DropPath.call
+
+    @functools.wraps(original)
+    def counted(self, inputs, training=False):
+        nonlocal traces
+        traces += 1
+        return original(self, inputs, training=training)
+
+    monkeypatch.setattr(kr.layers.DropPath, "call", counted)
+    model = tiny_net("basic", drop_path=0.5)
+    drops = [layer for layer in model.layers if isinstance(layer, kr.layers.DropPath)]
+    rates, seen = (0.5, 0.0, 0.9, 0.0), []
+
+    def move(epoch, logs=None):
+        for layer in drops:
+            layer.rate = rates[epoch]
+        seen.append(traces)
+
+    # A learning rate of 0 and frozen norms: nothing but the drops tells one epoch from another.
+    for norm in batch_norms(model):
+        norm.trainable = False
+    compiled(model, rate=0.0)
+    losses = fit(model, epochs=4, callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=move)])
+    expected = model.evaluate(*batch(), batch_size=4, verbose=0)
+    assert losses[1] == pytest.approx(expected, rel=1e-5)
+    assert losses[3] == pytest.approx(expected, rel=1e-5)
+    assert abs(losses[2] - expected) > 1e-3 * expected
+    if BACKEND != "torch":  # It compiles nothing: every step calls the layer.
+        assert seen[3] == seen[1], "a moved rate traced the training step again"
+
+
+# Precision and compilation -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def mixed_bfloat16():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    yield
+    keras.config.set_dtype_policy(before)
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("net", ["resnest-2s2x", "rexnet"])
+def test_mixed_bfloat16_trains(net, mixed_bfloat16):
+    drops = dict(drop_path=0.2) | ({} if net == "rexnet" else dict(drop_block=0.1))
+    model = compiled(tiny_net(net, **drops))
+    convs = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert {conv.compute_dtype for conv in convs} == {"bfloat16"}
+    # The loss needs more than 8 bits, and weights that small steps would not move cannot learn.
+    assert model.output.dtype == "float32"
+    assert {variable.dtype for variable in model.trainable_variables} == {"float32"}
+    before = values(model.trainable_variables)
+    assert np.all(np.isfinite(fit(model, epochs=2)))
+    kernels = [conv.kernel for conv in convs]
+    assert not unchanged(kernels, before)
+    assert np.all(np.isfinite(np.concatenate([v.ravel() for v in values(model.weights).values()])))
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="JAX compiles always, torch otherwise.")
+def test_a_step_compiled_by_xla_is_the_same_step():
+    variables = []
+    for jit_compile in (True, False):
+        model = compiled(tiny_net("cifar"), jit_compile=jit_compile)
+        fit(model, batch(32, 32))
+        variables.append(list(values(model.weights).values()))
+    for ours, plain in zip(*variables, strict=True):
+        np.testing.assert_allclose(ours, plain, rtol=1e-3, atol=1e-4)
+
+
+# Two devices -------------------------------------------------------------------------------------
+
+# The batch norms are frozen: each replica takes the statistics of its own half of the batch, so with
+# live ones the two runs would rightly differ. Frozen, the mean gradient of the halves is that of the
+# whole, and since the halves hold other images, a replica that is left out shows.
+_TWO_DEVICES = """
+import sys
+import numpy as np
+import tensorflow as tf
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+from test_training import batch_norms, compiled, fit, tiny_net, values
+
+net, jit_compile, drops = sys.argv[1], dict(auto="auto", off=False)[sys.argv[2]], sys.argv[3]
+
+def build():
+    model = tiny_net(net, **(dict(drop_path=0.2, drop_block=0.1) if drops == "drops" else {}))
+    for norm in batch_norms(model):
+        norm.trainable = False
+    return compiled(model, jit_compile=jit_compile)
+
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+assert strategy.num_replicas_in_sync == 2
+with strategy.scope():
+    mirrored = build()
+start = values(mirrored.trainable_variables).values()
+losses = fit(mirrored, epochs=3)
+assert np.all(np.isfinite(losses)), losses
+ours = values(mirrored.trainable_variables).values()
+moved = max(np.abs(a - b).max() for a, b in zip(ours, start, strict=True))
+assert moved > 1e-3, f"nothing was learnt: {moved}"
+if drops == "none":
+    single = build()
+    fit(single, epochs=3)
+    theirs = values(single.trainable_variables).values()
+    error = max(np.abs(a - b).max() for a, b in zip(ours, theirs, strict=True))
+    assert error < 1e-4, f"two devices and one differ by {error}"
+"""
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="A strategy of TensorFlow.")
+@pytest.mark.parametrize(
+    ("net", "jit_compile", "drops"),
+    [
+        ("resnest-2s2x", "auto", "none"),
+        ("resnest-2s2x", "off", "none"),
+        ("resnext-se", "auto", "none"),
+        ("resnext-se", "off", "none"),
+        ("basic", "auto", "drops"),  # The drops draw and keep state on every replica.
+    ],
+)
+def test_two_devices_learn_what_one_learns(net, jit_compile, drops):
+    # A process each: devices are configured once, and a failed run poisons the next.
+    child = subprocess.run(
+        [sys.executable, "-c", _TWO_DEVICES, net, jit_compile, drops],
+        cwd=Path(__file__).parent,
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert child.returncode == 0, child.stderr[-3000:]
+
+
+def child_environment() -> dict[str, str]:
+    """This process' environment, in which a child finds the same package and backend."""
+    import os
+
+    package = str(Path(kr.__file__).parents[1])
+    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
+    return {**os.environ, "PYTHONPATH": path, "KERAS_BACKEND": BACKEND}
