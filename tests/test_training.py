@@ -1,6 +1,7 @@
 """Tiny nets of every family train: every variable learns, and what changes training changes it."""
 
 import functools
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ import keras_resnets as kr
 
 BACKEND = keras.backend.backend()
 
-_STAGES = dict(depths=(1, 2, 1), planes=(8, 16, 24))
+_STAGES = dict(depths=(1, 2, 1), planes=(8, 16, 24), stem_width=8)
 _REXNET = dict(initial_channels=8, final_channels=40, depth=0.5)
 
 # One tiny net of every family and of every block that learns in another way.
@@ -333,8 +334,6 @@ def test_two_devices_learn_what_one_learns(net, jit_compile, drops):
 
 def child_environment() -> dict[str, str]:
     """This process' environment, in which a child finds the same package and backend."""
-    import os
-
     package = str(Path(kr.__file__).parents[1])
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
     return {**os.environ, "PYTHONPATH": path, "KERAS_BACKEND": BACKEND}

@@ -78,8 +78,10 @@ def _read_weights_h5(path: str) -> dict[str, np.ndarray]:
     """Keras numbers layers by class; beside it stands the layer's name, which we go by."""
     arrays = {}
 
-    def collect(_, group):
-        if isinstance(group, h5py.Group) and "vars" in group and len(group["vars"]):
+    def collect(path, group):
+        # A compiled model's file also holds its optimizer's state, beside the layers.
+        in_layers = path.startswith("layers/") and isinstance(group, h5py.Group)
+        if in_layers and "vars" in group and len(group["vars"]):
             name = group["vars"].attrs.get("name")
             if name is None:
                 raise ValueError("its layers have no names; save it again with a newer Keras")

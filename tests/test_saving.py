@@ -1,0 +1,350 @@
+"""What is saved comes back the same, in a process that never built it.
+
+Every load happens in a fresh process: in the one that built a model, a class that nobody registered
+and a number that no configuration holds would still be found.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from deterministic import random_images
+from test_training import (
+    BACKEND,
+    NETS,
+    call,
+    child_environment,
+    compiled,
+    fill,
+    fit,
+    tiny_net,
+)
+
+import keras_resnets as kr
+
+DROPS = dict(drop_path=0.25, drop_block=0.125)
+IMAGES = random_images(64, 80, batch=2)
+
+
+def run_child(script: str, *arguments: object) -> None:
+    child = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert child.returncode == 0, child.stderr[-3000:]
+
+
+def arguments_of(net: str) -> dict:
+    """What `tiny_net` passes on, as far as JSON can hold it."""
+    variant, changes = NETS[net]
+    return dict(name=variant, **changes, classes=10, classifier_activation=None)
+
+
+# Keras' own formats ------------------------------------------------------------------------------
+
+# Imports Keras and the package, nothing else of the tests; safe mode is load_model's default.
+_RELOAD = """
+import json
+import sys
+from pathlib import Path
+
+import keras
+import keras_resnets as kr
+import numpy as np
+
+folder = Path(sys.argv[1])
+images = np.load(folder / "images.npy")
+
+def write(name, outputs):
+    np.save(folder / f"{name}.npy", keras.ops.convert_to_numpy(outputs))
+
+for path in sorted(folder.glob("*.keras")):
+    model = keras.models.load_model(path)
+    write(path.stem, model(images))
+    (folder / f"{path.stem}.config.json").write_text(model.to_json())
+    pyramid = kr.feature_pyramid(model)(images)
+    for level, features in pyramid.items():
+        write(f"{path.stem}.{level}", features)
+for path in sorted(folder.glob("*.weights.h5")):
+    net = path.name.partition(".")[0]
+    arguments = json.loads((folder / f"{net}.json").read_text())
+    model = kr.create_model(weights=None, **arguments)
+    model.load_weights(path)
+    write(f"{net}.weights", model(images))
+    write(f"{net}.built", kr.create_model(weights=path, **arguments)(images))
+"""
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> tuple[Path, dict[str, np.ndarray]]:
+    """A folder of what one fresh process made of all saved models, and what they gave here."""
+    folder = tmp_path_factory.mktemp("saved")
+    np.save(folder / "images.npy", IMAGES)
+    outputs = {}
+    for net in NETS:
+        model = tiny_net(net)
+        outputs[net] = call(model, IMAGES)
+        model.save(folder / f"{net}.keras")
+        # The same weights in a model that also drops: its rates must not get in the way.
+        drops = dict(drop_path=0.25) if net.startswith("rexnet") else DROPS
+        tiny_net(net, **drops).save_weights(folder / f"{net}.weights.h5")
+        (folder / f"{net}.json").write_text(json.dumps(arguments_of(net)))
+        for level, features in kr.feature_pyramid(model)(IMAGES).items():
+            outputs[f"{net}.{level}"] = keras.ops.convert_to_numpy(features)
+    model = compiled(tiny_net("resnest-2s2x", **DROPS))
+    fit(model, epochs=2)
+    for layer in model.layers:
+        if isinstance(layer, kr.layers.DropPath):
+            layer.rate = 0.375
+    outputs["trained"] = call(model, IMAGES)
+    model.save(folder / "trained.keras")
+    run_child(_RELOAD, folder)
+    return folder, outputs
+
+
+def assert_same(saved, reloaded: str, original: str) -> None:
+    folder, outputs = saved
+    np.testing.assert_array_equal(np.load(folder / f"{reloaded}.npy"), outputs[original])
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("net", NETS)
+def test_a_keras_file_gives_the_same_bits_in_a_fresh_process(net, saved):
+    assert_same(saved, net, net)
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("net", NETS)
+def test_a_weights_file_gives_the_same_bits_in_a_model_built_anew(net, saved):
+    assert_same(saved, f"{net}.weights", net)
+    assert_same(saved, f"{net}.built", net)
+
+
+@pytest.mark.backend
+def test_a_trained_model_comes_back_with_the_rates_it_had_last(saved):
+    assert_same(saved, "trained", "trained")
+    folder, outputs = saved
+    assert not np.array_equal(outputs["trained"], outputs["resnest-2s2x"]), "nothing was learnt"
+    layers = json.loads((folder / "trained.config.json").read_text())["config"]["layers"]
+    rates = {
+        kind: {layer["config"]["rate"] for layer in layers if layer["class_name"] == kind}
+        for kind in ("DropPath", "DropBlock2D")
+    }
+    # A drop rate moved by hand is configuration; DropBlock's are those of the last two stages.
+    assert rates == {"DropPath": {0.375}, "DropBlock2D": {DROPS["drop_block"] / 4, 0.125}}
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("net", NETS)
+def test_a_loaded_model_has_its_feature_pyramid(net, saved):
+    levels = [name for name in saved[1] if name.startswith(f"{net}.P")]
+    assert len(levels) >= 4
+    for level in levels:
+        assert_same(saved, level, level)
+
+
+def test_the_saved_models_hold_every_layer_of_ours(saved):
+    """Else the tests above would say nothing of the layer that is missing here."""
+    folder, _ = saved
+    configs = [json.loads(path.read_text()) for path in folder.glob("*.config.json")]
+    assert len(configs) == len(NETS) + 1
+    registered = {layer["registered_name"] for c in configs for layer in c["config"]["layers"]}
+    assert {f"keras_resnets>{name}" for name in kr.layers.__all__} <= registered
+
+
+def package_layers() -> Iterator[type[keras.layers.Layer]]:
+    modules = [module for name, module in sys.modules.items() if name.startswith("keras_resnets")]
+    for module in modules:
+        for value in vars(module).values():
+            if isinstance(value, type) and issubclass(value, keras.layers.Layer):
+                if value.__module__.startswith("keras_resnets"):
+                    yield value
+
+
+def test_every_layer_class_is_registered_under_the_package():
+    classes = set(package_layers())
+    assert {getattr(kr.layers, name) for name in kr.layers.__all__} <= classes
+    for layer in classes:
+        if layer.__subclasses__():
+            continue  # A base is in no model.
+        name = keras.saving.get_registered_name(layer)
+        assert name == f"keras_resnets>{layer.__name__}"
+        assert keras.saving.get_registered_object(name) is layer
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_no_model_holds_a_lambda_or_anothers_layer(net):
+    """Safe mode refuses a Lambda layer, and a file cannot carry its function."""
+    for layer in tiny_net(net, include_preprocessing=True).layers:
+        assert not isinstance(layer, keras.layers.Lambda)
+        # `x + y` between symbolic tensors would leave an operation in place of a layer.
+        assert isinstance(layer, keras.layers.Layer), layer
+        own = getattr(kr.layers, type(layer).__name__, None)
+        public = getattr(keras.layers, type(layer).__name__, None)
+        assert type(layer) in (own, public), layer
+
+
+@pytest.mark.backend
+def test_a_loaded_model_and_a_new_one_make_one_graph(tmp_path):
+    """Layer names must be unique within a graph: that is what `prefix` is for."""
+    tiny_net("resnest-2s2x", prefix="a.").save(tmp_path / "a.keras")
+    first = keras.models.load_model(tmp_path / "a.keras")
+    second = tiny_net("rexnet", prefix="b.", input_tensor=first.input)
+    both = keras.Model(first.input, [first.output, second.output])
+    both.save(tmp_path / "both.keras")
+    reloaded = keras.models.load_model(tmp_path / "both.keras")
+    for model in (both, reloaded):
+        results = [keras.ops.convert_to_numpy(y) for y in model(IMAGES)]
+        for ours, alone in zip(results, (first, second), strict=True):
+            np.testing.assert_array_equal(ours, call(alone, IMAGES))
+        for prefix, levels in (("a.", 5), ("b.", 5)):
+            assert len(kr.feature_levels(model, prefix)) == levels
+
+
+# Depth -------------------------------------------------------------------------------------------
+
+_DEEP = """
+import sys
+import keras
+import keras_resnets
+import numpy as np
+
+model = keras.models.load_model(sys.argv[1])
+images = np.load(sys.argv[2])
+np.save(sys.argv[3], keras.ops.convert_to_numpy(model(images)))
+clone = keras.models.clone_model(model)
+clone.set_weights(model.get_weights())
+np.save(sys.argv[4], keras.ops.convert_to_numpy(clone(images)))
+"""
+
+
+def test_a_network_of_269_layers_is_loaded_and_cloned_in_a_fresh_process(tmp_path):
+    """Keras walks a graph by recursion: at Python's default limit it ends halfway."""
+    model = kr.ResNeSt269(
+        weights=None, planes=(8, 8, 8, 8), stem_width=4, classes=10, classifier_activation=None
+    )
+    assert len(model.layers) > 2000
+    expected = call(fill(model), IMAGES)
+    assert np.all(np.isfinite(expected))
+    model.save(tmp_path / "deep.keras")
+    paths = [tmp_path / name for name in ("deep.keras", "images.npy", "loaded.npy", "clone.npy")]
+    np.save(paths[1], IMAGES)
+    run_child(_DEEP, *paths)
+    np.testing.assert_array_equal(np.load(paths[2]), expected)
+    np.testing.assert_array_equal(np.load(paths[3]), expected)
+
+
+# Formats for deployment --------------------------------------------------------------------------
+
+tensorflow_only = pytest.mark.skipif(BACKEND != "tensorflow", reason="Exports by TensorFlow.")
+SIZES = ((64, 80, 1), (97, 65, 3))
+EXPORTED = ("bottleneck-d", "resnest-2s2x", "rexnet")
+
+_SERVE = """
+import sys
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+folder = Path(sys.argv[1])
+for path in sorted(folder.glob("*.saved_model")):
+    served = tf.saved_model.load(str(path))
+    for images in sorted(folder.glob("images*.npy")):
+        np.save(folder / f"{path.stem}.{images.name}", served.serve(np.load(images)))
+assert "keras_resnets" not in sys.modules
+"""
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("exported")
+    for i, (height, width, count) in enumerate(SIZES):
+        np.save(folder / f"images{i}.npy", random_images(height, width, batch=count))
+    for net in EXPORTED:
+        tiny_net(net).export(str(folder / f"{net}.saved_model"), verbose=False)
+    return folder
+
+
+@tensorflow_only
+def test_a_saved_model_serves_without_us_at_every_size_and_batch(exported):
+    run_child(_SERVE, exported)
+    for net in EXPORTED:
+        model = tiny_net(net)
+        for i in range(len(SIZES)):
+            expected = call(model, np.load(exported / f"images{i}.npy"))
+            served = np.load(exported / f"{net}.images{i}.npy")
+            np.testing.assert_allclose(served, expected, rtol=0, atol=1e-5 * abs(expected).max())
+
+
+def nested_calls(function) -> list[str]:
+    """Calls of functions by functions, and functions for XLA, in all that this one runs.
+
+    A loaded signature is itself one call of the function that holds the model, with the weights
+    bound; what that function calls in turn is nested.
+    """
+    library = function.graph.as_graph_def().library.function
+    calls = [
+        f"{definition.signature.name}: {node.name}"
+        for definition in library
+        for node in definition.node_def
+        if "PartitionedCall" in node.op
+    ]
+    compiled = [d.signature.name for d in library if d.attr["_XlaMustCompile"].b]
+    return calls + compiled
+
+
+@tensorflow_only
+def test_the_serving_graph_of_a_grouped_network_nests_no_function(exported):
+    """A function around each convolution keeps converters (ONNX, LiteRT) from seeing it."""
+    import tensorflow as tf
+
+    path = str(exported / "resnest-2s2x.saved_model")
+    serving = tf.saved_model.load(path).signatures["serving_default"]
+    definitions = serving.graph.as_graph_def().library.function
+    convs = [node for d in definitions for node in d.node_def if node.op == "Conv2D"]
+    groups = sum(isinstance(layer, keras.layers.Conv2D) for layer in tiny_net("resnest-2s2x").layers)
+    assert len(convs) == groups, "not one operation for each layer"
+    assert nested_calls(serving) == []
+
+    # The check can fail: such a function is found.
+    @tf.function(input_signature=[tf.TensorSpec((None, 8))])
+    def outer(x):
+        return middle(x)
+
+    @tf.function
+    def middle(x):
+        return inner(x)
+
+    @tf.function(jit_compile=True)
+    def inner(x):
+        return tf.nn.relu(x)
+
+    assert len(nested_calls(outer.get_concrete_function())) == 2
+
+
+@tensorflow_only
+@pytest.mark.parametrize("net", EXPORTED)
+def test_a_litert_file_gives_the_same_values(net, tmp_path):
+    from ai_edge_litert.interpreter import Interpreter
+
+    model = tiny_net(net, input_shape=(64, 80, 3))
+    path = str(tmp_path / "model.tflite")
+    model.export(path, format="litert", verbose=False)
+    interpreter = Interpreter(path)
+    (image,), (logits,) = interpreter.get_input_details(), interpreter.get_output_details()
+    interpreter.allocate_tensors()
+    for sample in IMAGES:
+        interpreter.set_tensor(image["index"], sample[None])
+        interpreter.invoke()
+        ours = interpreter.get_tensor(logits["index"])
+        expected = call(model, sample[None])
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-3 * abs(expected).max())
