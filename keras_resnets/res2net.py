@@ -76,7 +76,7 @@ def multi_scale_bottleneck(
     return blocks.act(join(y, x, slot, config, name), name=f"{name}.relu")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Res2NetConfig(ResidualConfig):
     """Numbers of a Res2Net.
 

@@ -44,7 +44,7 @@ Stem = Callable[[KerasTensor, int, int, str], KerasTensor]
 Shortcut = Callable[[KerasTensor, int, int, int, str], KerasTensor]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class ResidualConfig(NetworkConfig):
     """Numbers and parts of a residual network; each family derives its own.
 

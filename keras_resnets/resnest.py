@@ -138,7 +138,7 @@ def split(x: KerasTensor, radix: int, name: str) -> list[KerasTensor]:
     return SplitChannels(radix, name=keras_name(name))(x)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class ResNeStConfig(ResidualConfig):
     """Numbers of a ResNeSt.
 

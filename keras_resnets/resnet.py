@@ -73,7 +73,7 @@ def basic(x: KerasTensor, planes: int, slot: Slot, config: ResNetConfig, name: s
     return blocks.act(join(y, x, slot, config, name), name=f"{name}.act2")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class ResNetConfig(ResidualConfig):
     """Numbers of a ResNet.
 
@@ -132,7 +132,7 @@ def bare_projection(
     return blocks.conv(x, filters, 1, stride, name=f"{name}.0")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class WideResNetConfig(ResidualConfig):
     """Numbers of a pre-activation wide ResNet: its planes are the paper's 16, 32, 64 times k."""
 

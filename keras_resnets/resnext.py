@@ -48,7 +48,7 @@ def aggregated_bottleneck(
     return blocks.act(join(y, x, slot, config, name), name=f"{name}.act3")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class ResNeXtConfig(ResidualConfig):
     """Numbers of a ResNeXt.
 

@@ -129,7 +129,7 @@ def squeeze_excite_bn(x: KerasTensor, squeezed: int, *, name: str) -> KerasTenso
     return layers.Multiply(name=keras_name(f"{name}.mul"))([x, gate])
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class ReXNetConfig(NetworkConfig):
     """Numbers of a ReXNet.
 
@@ -266,7 +266,7 @@ class ReXNetConfig(NetworkConfig):
         return blocks.classifier(x, classes, activation, dropout, name=f"{prefix}head.fc")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class ReXNetLiteConfig(ReXNetConfig):
     """Numbers of a ReXNet-lite: no squeeze-excite, ReLU6 throughout, a dense layer in the head.
 

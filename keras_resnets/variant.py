@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import os
 import warnings
 from collections.abc import Callable
@@ -75,6 +76,15 @@ class NetworkConfig:
             value = getattr(self, field)
             require(isinstance(value, bool), f"{field} must be True or False", **{field: value})
 
+    def __repr__(self) -> str:
+        """The fields, functions by their names."""
+        fields = (
+            f"{field.name}={getattr(value, '__name__', repr(value))}"
+            for field in dataclasses.fields(self)
+            for value in [getattr(self, field.name)]
+        )
+        return f"{type(self).__name__}({', '.join(fields)})"
+
     @property
     def stride(self) -> int:
         """By how much the whole network shrinks an image."""
@@ -118,6 +128,18 @@ class Variant:
     name: str
     config: NetworkConfig
     classes: int = 1000
+
+    def __post_init__(self) -> None:
+        """Makes `help(keras_resnets.ResNet50)` show the numbers, the papers and the arguments."""
+        family = inspect.getdoc(inspect.getmodule(type(self.config)))
+        call = type(self).__call__
+        parts = [
+            f"{self.name}{inspect.signature(self)}",
+            f"{self.config!r}, {self.classes} classes.",
+            inspect.getdoc(call),
+            f"The family:\n\n{family}",
+        ]
+        object.__setattr__(self, "__doc__", "\n\n".join(parts))
 
     def __call__(
         self,

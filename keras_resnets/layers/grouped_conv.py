@@ -15,7 +15,8 @@ class GroupedConv2D(keras.layers.Conv2D):
     times slower and cannot be exported to ONNX. This layer calls TensorFlow's own grouped
     convolution. On a CPU that operation has no gradients where TensorFlow was built or started
     without oneDNN (`TF_ENABLE_ONEDNN_OPTS=0`) or in types oneDNN does not take, such as float16
-    on most processors; there the groups are convolved one by one and concatenated. JAX and torch use their native grouped convolution.
+    on most processors; there the groups are convolved one by one and concatenated. JAX and torch
+    use their native grouped convolution.
 
     The class of a layer is part of the `.weights.h5` format, so our models use this class wherever
     `groups > 1` and `keras.layers.Conv2D` wherever `groups == 1`; which path computes the result is
