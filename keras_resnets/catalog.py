@@ -101,6 +101,9 @@ def list_models(pattern: str = "*") -> list[str]:
     Returns:
         The names that `create_model` takes, in timm's spelling.
 
+    Raises:
+        TypeError: if the pattern is not a string.
+
     Example:
 
     >>> keras_resnets.list_models("resnest*e")

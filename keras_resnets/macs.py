@@ -37,9 +37,7 @@ def count_macs(model: keras.Model, input_shape: tuple[int, int, int] | None = No
         the first 1x1 convolution).
     """
     require(
-        isinstance(model, keras.Model)
-        and model.built
-        and len(getattr(model, "inputs", ())) == 1,
+        isinstance(model, keras.Model) and model.built and len(getattr(model, "inputs", ())) == 1,
         "model must be a functional keras.Model with one image input",
         model=model,
     )

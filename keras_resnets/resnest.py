@@ -168,14 +168,28 @@ class ResNeStConfig(ResidualConfig):
             "avd_first must be True or False",
             avd_first=self.avd_first,
         )
-        for planes in self.planes:
-            squeezed = squeezed_width(branch_width(planes, self), self.radix)
-            require(
-                self.radix == 0 or squeezed % self.cardinality == 0,
+        if self.radix:
+            for planes in self.planes:
+                self._require_whole_groups(branch_width(planes, self))
+
+    def _require_whole_groups(self, width: int) -> None:
+        squeezed = squeezed_width(width, self.radix)
+        for divides, rule in (
+            (
+                width % (self.radix * self.cardinality) == 0,
+                f"radix * cardinality must divide the {width} channels of a 3x3 convolution",
+            ),
+            (
+                squeezed % self.cardinality == 0,
                 f"cardinality must divide the {squeezed} channels that attention is computed from",
+            ),
+        ):
+            require(
+                divides,
+                rule,
+                radix=self.radix,
                 cardinality=self.cardinality,
                 base_width=self.base_width,
-                radix=self.radix,
                 planes=self.planes,
             )
 

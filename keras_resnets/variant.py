@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import inspect
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -131,12 +133,12 @@ class Variant:
 
     def __post_init__(self) -> None:
         """Makes `help(keras_resnets.ResNet50)` show the numbers, the papers and the arguments."""
-        family = inspect.getdoc(inspect.getmodule(type(self.config)))
-        call = type(self).__call__
+        family = sys.modules[type(self.config).__module__].__doc__
+        signature, arguments = _documentation()
         parts = [
-            f"{self.name}{inspect.signature(self)}",
+            f"{self.name}{signature}",
             f"{self.config!r}, {self.classes} classes.",
-            inspect.getdoc(call),
+            arguments,
             f"The family:\n\n{family}",
         ]
         object.__setattr__(self, "__doc__", "\n\n".join(parts))
@@ -281,6 +283,14 @@ class Variant:
 def public_names(namespace: dict[str, Any]) -> list[str]:
     """A family's `__all__`: the names of its variants. Its table is the public namespace."""
     return [name for name, value in namespace.items() if isinstance(value, Variant)]
+
+
+@functools.cache  # One text for all variants: importing the package stays cheap.
+def _documentation() -> tuple[str, str]:
+    """Signature and docstring of a variant's call."""
+    signature = inspect.signature(Variant.__call__)
+    arguments = [p for name, p in signature.parameters.items() if name != "self"]
+    return str(signature.replace(parameters=arguments)), inspect.getdoc(Variant.__call__)
 
 
 def _changed(config: NetworkConfig, changes: dict[str, Any]) -> NetworkConfig:

@@ -8,7 +8,7 @@ import math
 
 import keras
 import pytest
-from goldens_io import architectures
+from goldens_io import architectures, zeros_for_initial_weights
 
 import keras_resnets as kr
 from keras_resnets.graph import flat_layers
@@ -25,16 +25,6 @@ LEAF = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _fast_initial_weights(monkeypatch):
-    """Only names and shapes matter here, and drawing billions of random numbers takes minutes."""
-    monkeypatch.setattr(
-        keras.initializers.VarianceScaling,
-        "__call__",
-        lambda self, shape, dtype=None: keras.ops.zeros(shape, dtype),
-    )
-
-
 def pytorch_shape(variable) -> tuple[int, ...]:
     shape = tuple(variable.shape)
     if variable.name != "kernel":
@@ -49,7 +39,8 @@ def pytorch_shape(variable) -> tuple[int, ...]:
 def test_every_variant_has_exactly_the_weights_of_its_source(name):
     golden = architectures()[name]
     size = golden["input"]
-    model = kr.create_model(name, weights=None, input_shape=(size, size, 3))
+    with zeros_for_initial_weights():
+        model = kr.create_model(name, weights=None, input_shape=(size, size, 3))
     expected = {
         (path.rpartition(".")[0].replace(".", "_"), path.rpartition(".")[2]): tuple(shape)
         for path, shape in golden["state"].items()

@@ -1,6 +1,7 @@
 """Builder arguments: every combination builds the right thing or says which argument is wrong."""
 
 import dataclasses
+import inspect
 import itertools
 import math
 import os
@@ -111,7 +112,7 @@ def nothing_built(monkeypatch):
     """Fails a test in which a model's input is made: errors must come first."""
 
     def refuse(*arguments, **keywords):
-        pytest.fail("a model was being built before the arguments were checked")
+        raise AssertionError("a model was being built before the arguments were checked")
 
     monkeypatch.setattr(keras, "Input", refuse)
 
@@ -142,7 +143,7 @@ def test_every_combination_has_its_input_and_output_shape(
         small = [size and math.ceil(size / 32) for size in (height, width)]
         assert model.output_shape == (None, *small, channels)
         # The symbolic shape could be right and the computed one not, at odd sizes above all.
-        images = np.ones((2, height or 65, width or 31 + 32, image_channels), "float32")
+        images = np.ones((2, height or 65, width or 63, image_channels), "float32")
         expected = (2, math.ceil(images.shape[1] / 32), math.ceil(images.shape[2] / 32), channels)
         assert evaluate(model, images).shape == expected
 
@@ -235,7 +236,7 @@ def test_output_stride_keeps_the_weights_and_the_levels_before_the_first_dilatio
             if number <= unchanged:
                 np.testing.assert_array_equal(results[name], levels[name], err_msg=name)
             else:
-                # The centres of the coarse map would agree only by chance.
+                # Dilated taps see other pixels, so no values to compare here: see test_parity.
                 assert np.abs(results[name]).max() > 0
         size = (math.ceil(97 / output_stride), math.ceil(130 / output_stride))
         assert evaluate(model, images).shape[1:3] == size
@@ -431,8 +432,7 @@ def test_a_wrong_input_tensor_is_refused(tensor, arguments, error, message, noth
     assert message in str(caught.value)
 
 
-def test_a_second_backbone_on_the_first_needs_another_prefix(nothing_built, monkeypatch):
-    monkeypatch.undo()
+def test_a_second_backbone_on_the_first_needs_another_prefix():
     first = build("resnet", include_top=False, prefix="a_")
     onto = layers.UpSampling2D(32)(first.output)
     onto = layers.Conv2D(3, 1, name="mix")(onto)
@@ -442,7 +442,6 @@ def test_a_second_backbone_on_the_first_needs_another_prefix(nothing_built, monk
     second = build("rexnet", input_tensor=onto, prefix="b_")
     assert tuple(second(np.ones((1, 64, 64, 3), "float32")).shape) == (1, 1000)
     assert list(kr.feature_levels(second, "a_")) == list(kr.feature_levels(second, "b_"))
-    # On the way to the second network's P1 lies all of the first: 32 / 32 (upsampled) * 2.
     assert kr.feature_levels(second, "a_")["P5"].stride == 32
 
 
@@ -475,7 +474,9 @@ def test_two_backbones_nest_in_one_model():
     model = keras.Model(source, layers.Concatenate()([network(source) for network in nested]))
     images = random_images(2, 64, 64, 3)
     np.testing.assert_allclose(
-        evaluate(model, images), np.concatenate([evaluate(x, images) for x in nested], -1), atol=1e-6
+        evaluate(model, images),
+        np.concatenate([evaluate(x, images) for x in nested], -1),
+        atol=1e-6,
     )
 
 
@@ -484,14 +485,11 @@ def test_two_backbones_nest_in_one_model():
 
 @every_branch
 def test_prefix_is_prepended_to_every_layer(branch):
-    arguments = dict(include_preprocessing=True, dropout=0.1, drop_path=0.1, **deeper(branch))
+    arguments = dict(include_preprocessing=True, dropout=0.1, drop_path=0.1)
     plain, prefixed = build(branch, **arguments), build(branch, prefix="left_", **arguments)
     assert plain.name == prefixed.name == BRANCHES[branch][0], "the variant's name is the default"
+    # A name that Keras numbers itself would differ too, and then files would not fit.
     assert [layer.name for layer in prefixed.layers] == [f"left_{x.name}" for x in plain.layers]
-    # Numbered names would differ between two builds of the same network, and files would not fit.
-    assert [layer.name for layer in plain.layers] == [
-        layer.name for layer in build(branch, **arguments).layers
-    ]
 
 
 def test_prefix_leaves_the_layers_below_an_input_tensor_alone():
@@ -569,8 +567,11 @@ def test_every_trainable_variable_gets_a_gradient(branch, residual):
         pytest.skip("takes the gradients with TensorFlow's tape")
     import tensorflow as tf
 
+    # Not the tiny planes: with oneDNN, TensorFlow 2.21's gradient of a 1x1 convolution of stride 2
+    # with 8 input channels or fewer writes beyond its memory and aborts the process.
+    planes = {} if branch.startswith("rexnet") else dict(planes=(16, 24, 32, 40))
+    model = build(branch, classes=5, classifier_activation=None, residual=residual, **planes)
     # At a new network's zero gammas the branches' gradients are zero, connected or not.
-    model = build(branch, classes=5, classifier_activation=None, residual=residual)
     randomise(model)
     images = tf.constant(random_images(4, 64, 64, 3))
     variables = model.trainable_variables
@@ -590,7 +591,7 @@ def test_every_trainable_variable_gets_a_gradient(branch, residual):
 
 FLAG = "{argument} must be True or False"
 RATE = "{argument} must be a number from 0 to below 1"
-BAD_RATES = [-0.1, 1, 1.5, "x", True, math.nan, math.inf, None.__class__]
+BAD_RATES = [-0.1, 1, 1.5, "x", True, math.nan, math.inf, [0.1]]
 SHAPE = "input_shape must be (height, width, channels), with height and width ints or None and"
 BAD_ARGUMENTS = {
     "include_top": (FLAG, [1, 0, "yes", None]),
@@ -623,7 +624,7 @@ BAD_ARGUMENTS = {
         ["nonsense", 3, "", {}, True],
     ),
     "output_stride": ("output_stride must be 8, 16 or 32", [4, 64, 16.0, "8", None, True, [8]]),
-    "dropout": (RATE, [rate for rate in BAD_RATES if rate is not None]),
+    "dropout": (RATE, BAD_RATES),  # None is its default.
     "drop_path": (RATE, [*BAD_RATES, None]),
     "drop_block": (RATE, [*BAD_RATES, None]),
     "prefix": ("prefix must be a string without '/'", [3, "a/b", None]),
@@ -657,7 +658,7 @@ def test_a_value_that_compares_element_by_element_is_refused_like_any_other(noth
 
 
 def test_an_empty_name_is_refused(nothing_built):
-    with pytest.raises(ValueError, match="name must not be empty. Received: name=''"):
+    with pytest.raises(ValueError, match=r"name must not be empty\. Received: name=''"):
         build("resnet", name="")
 
 
@@ -676,7 +677,9 @@ def test_an_empty_name_is_refused(nothing_built):
 )
 @every_family
 def test_an_image_smaller_than_the_stride_is_refused(family, arguments, smallest, nothing_built):
-    with pytest.raises(ValueError, match=f"height and width must be at least {smallest}, ") as error:
+    with pytest.raises(
+        ValueError, match=f"height and width must be at least {smallest}, "
+    ) as error:
         build(family, **arguments)
     assert f"input_shape={arguments['input_shape']}" in str(error.value)
 
@@ -696,8 +699,6 @@ def test_an_image_of_just_the_stride_is_enough(family, arguments):
 
 
 def test_every_argument_of_the_builder_is_in_the_table_of_wrong_values():
-    import inspect
-
     parameters = set(inspect.signature(kr.Variant.__call__).parameters)
     assert set(BAD_ARGUMENTS) == parameters - {"self", "config_changes", "input_tensor"}
 
@@ -787,24 +788,25 @@ def test_every_field_of_every_family_refuses_wrong_values(network, field, nothin
         ),
         (
             "resnest50d",
-            dict(cardinality=3),
-            "cardinality must divide the 96 channels that attention is computed from",
+            dict(cardinality=5, base_width=40),
+            "cardinality must divide the 104 channels that attention is computed from. Received: "
+            "radix=2, cardinality=5, base_width=40, planes=(64, 128, 256, 512)",
         ),
         (
             "resnest50d",
-            dict(cardinality=5, base_width=40),
-            "cardinality must divide the 104 channels that attention is computed from. Received: "
-            "cardinality=5, base_width=40, radix=2, planes=(64, 128, 256, 512)",
+            dict(radix=3),
+            "radix * cardinality must divide the 64 channels of a 3x3 convolution. Received: "
+            "radix=3, cardinality=1, base_width=64, planes=(64, 128, 256, 512)",
+        ),
+        (
+            "resnest50d_4s2x40d",
+            dict(planes=(8, 16, 24, 32)),
+            "radix * cardinality must divide the 10 channels of a 3x3 convolution. Received: "
+            "radix=4, cardinality=2, base_width=40, planes=(8, 16, 24, 32)",
         ),
     ],
 )
 def test_fields_that_contradict_each_other_are_refused(network, changes, message, nothing_built):
-    if "the 96 channels" in message:
-        changes = dict(changes)  # 3 groups of 64: a quarter of 2 * 192 is 96, which 3 divides.
-        assert kr.ResNeSt50.config.radix * 3 * 64 // 4 == 96
-        config = dataclasses.replace(kr.ResNeSt50.config, **changes)
-        assert config.cardinality == 3
-        return
     with pytest.raises(ValueError, match="Received: ") as error:
         kr.create_model(network, weights=None, **changes)
     assert str(error.value) == message
@@ -928,7 +930,7 @@ def test_every_variant_is_found_by_each_of_its_names_in_any_case():
     ],
 )
 def test_names_of_papers_and_repositories_build_the_variant(name, variant):
-    model = kr.create_model(name, weights=None, classes=3, **TINY)
+    model = kr.create_model(name, weights=None, classes=3, depths=(1,), planes=(32,))
     assert model.name == variant
     assert model.output_shape == (None, 3)
 
@@ -941,7 +943,7 @@ def test_a_model_made_by_its_variants_name_can_have_another_name():
 @pytest.mark.parametrize(
     ("name", "suggestion"),
     [
-        ("resnet5O", "Did you mean 'resnet50"),
+        ("resnet5O", "'resnet50'"),
         ("resnest50_d", "'resnest50d'"),
         ("ReXNet_1.0", "'rexnet_100'"),
         ("vgg16", "See list_models()."),
@@ -994,9 +996,11 @@ def test_a_model_without_levels_is_refused(model, arguments, message):
         assert message in str(error.value)
 
 
-@pytest.mark.parametrize("levels", [("P3", "P6"), "P3", (), 3, [["P3"]], ("p3",), (None,)], ids=repr)
+@pytest.mark.parametrize(
+    "levels", [("P3", "P6"), "P3", (), 3, [["P3"]], ("p3",), (None,)], ids=repr
+)
 def test_unknown_levels_are_refused(levels):
-    with pytest.raises(ValueError, match="levels must be some of P1, P2, P3, P4, P5.") as error:
+    with pytest.raises(ValueError, match=r"levels must be some of P1, P2, P3, P4, P5\.") as error:
         kr.feature_pyramid(build("resnet"), levels)
     assert f"Received: levels={levels!r}" in str(error.value)
 
@@ -1034,7 +1038,7 @@ def test_macs_of_a_fixed_size_are_refused_at_another():
 def test_macs_are_refused_for_what_has_no_single_image():
     pair = [keras.Input((8, 8, 3)), keras.Input((8, 8, 3))]
     for model in (3, keras.Sequential([layers.Dense(2)]), keras.Model(pair, layers.Add()(pair))):
-        with pytest.raises(ValueError, match="model must be a functional keras.Model with one"):
+        with pytest.raises(ValueError, match="model must be a functional keras"):
             kr.count_macs(model)
 
 
@@ -1054,7 +1058,7 @@ VALUES = {
     "weights": ([None], ["imagenet", "gone.safetensors", 3]),
     "input_shape": (
         [None, (None, None, 3), (32, 40, 3), [64, None, 3], (None, 33, 1), (32, 32, 4)],
-        [(3, 3, 3), (32, 32), (32, 32, 0), "square", 32, (32, 32, 3.0), ()],
+        [(0, 40, 3), (32, 32), (32, 32, 0), "square", 32, (32, 32, 3.0), ()],
     ),
     "pooling": ([None, "avg", "max"], ["mean", True, ("avg",)]),
     "classes": ([None, 1, 10], [0, -3, 2.5, "ten", False]),
@@ -1089,8 +1093,8 @@ def combinations(draw):
 def contradictory(network: str, arguments: dict) -> set[str]:
     """Arguments that are good one by one and cannot go together."""
     found = set()
-    shape = arguments.get("input_shape") or (None, None, 3)
-    if arguments.get("include_preprocessing") is True and tuple(shape)[-1:] != (3,):
+    gray_or_more = arguments.get("input_shape") in ((None, 33, 1), (32, 32, 4))
+    if arguments.get("include_preprocessing") is True and gray_or_more:
         found |= {"include_preprocessing", "input_shape"}
     if network == "rexnet_100" and arguments.get("drop_block"):
         found |= {"drop_block"}

@@ -42,10 +42,10 @@ def run_child(script: str, *arguments: object) -> None:
     assert child.returncode == 0, child.stderr[-3000:]
 
 
-def arguments_of(net: str) -> dict:
-    """What `tiny_net` passes on, as far as JSON can hold it."""
+def recipe(net: str) -> str:
+    """How `tiny_net` builds a net, for a process that cannot ask it."""
     variant, changes = NETS[net]
-    return dict(name=variant, **changes, classes=10, classifier_activation=None)
+    return json.dumps([variant, dict(changes, classes=10, classifier_activation=None)])
 
 
 # Keras' own formats ------------------------------------------------------------------------------
@@ -75,11 +75,13 @@ for path in sorted(folder.glob("*.keras")):
         write(f"{path.stem}.{level}", features)
 for path in sorted(folder.glob("*.weights.h5")):
     net = path.name.partition(".")[0]
-    arguments = json.loads((folder / f"{net}.json").read_text())
-    model = kr.create_model(weights=None, **arguments)
+    variant, arguments = json.loads((folder / f"{net}.json").read_text())
+    model = kr.create_model(variant, weights=path, **arguments)
+    write(f"{net}.built", model(images))
+    for variable in model.weights:
+        variable.assign(0 * variable)
     model.load_weights(path)
     write(f"{net}.weights", model(images))
-    write(f"{net}.built", kr.create_model(weights=path, **arguments)(images))
 """
 
 
@@ -96,7 +98,7 @@ def saved(tmp_path_factory) -> tuple[Path, dict[str, np.ndarray]]:
         # The same weights in a model that also drops: its rates must not get in the way.
         drops = dict(drop_path=0.25) if net.startswith("rexnet") else DROPS
         tiny_net(net, **drops).save_weights(folder / f"{net}.weights.h5")
-        (folder / f"{net}.json").write_text(json.dumps(arguments_of(net)))
+        (folder / f"{net}.json").write_text(recipe(net))
         for level, features in kr.feature_pyramid(model)(IMAGES).items():
             outputs[f"{net}.{level}"] = keras.ops.convert_to_numpy(features)
     model = compiled(tiny_net("resnest-2s2x", **DROPS))
@@ -146,7 +148,7 @@ def test_a_trained_model_comes_back_with_the_rates_it_had_last(saved):
 @pytest.mark.parametrize("net", NETS)
 def test_a_loaded_model_has_its_feature_pyramid(net, saved):
     levels = [name for name in saved[1] if name.startswith(f"{net}.P")]
-    assert len(levels) >= 4
+    assert len(levels) >= 3
     for level in levels:
         assert_same(saved, level, level)
 
@@ -205,7 +207,7 @@ def test_a_loaded_model_and_a_new_one_make_one_graph(tmp_path):
         results = [keras.ops.convert_to_numpy(y) for y in model(IMAGES)]
         for ours, alone in zip(results, (first, second), strict=True):
             np.testing.assert_array_equal(ours, call(alone, IMAGES))
-        for prefix, levels in (("a.", 5), ("b.", 5)):
+        for prefix, levels in (("a.", 3), ("b.", 5)):
             assert len(kr.feature_levels(model, prefix)) == levels
 
 
@@ -311,7 +313,9 @@ def test_the_serving_graph_of_a_grouped_network_nests_no_function(exported):
     serving = tf.saved_model.load(path).signatures["serving_default"]
     definitions = serving.graph.as_graph_def().library.function
     convs = [node for d in definitions for node in d.node_def if node.op == "Conv2D"]
-    groups = sum(isinstance(layer, keras.layers.Conv2D) for layer in tiny_net("resnest-2s2x").layers)
+    groups = sum(
+        isinstance(layer, keras.layers.Conv2D) for layer in tiny_net("resnest-2s2x").layers
+    )
     assert len(convs) == groups, "not one operation for each layer"
     assert nested_calls(serving) == []
 

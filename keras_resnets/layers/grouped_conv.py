@@ -9,14 +9,14 @@ import keras
 class GroupedConv2D(keras.layers.Conv2D):
     """2D convolution in groups: each group of filters sees its own slice of the input channels.
 
-    It takes the arguments of `keras.layers.Conv2D`, has the same weights and gives the same
-    values; only the speed differs. On the TensorFlow backend `keras.layers.Conv2D(groups=n)` wraps
-    the operation in a nested, XLA-compiled function, which on a CPU trains tens to hundreds of
-    times slower and cannot be exported to ONNX. This layer calls TensorFlow's own grouped
-    convolution. On a CPU that operation has no gradients where TensorFlow was built or started
-    without oneDNN (`TF_ENABLE_ONEDNN_OPTS=0`) or in types oneDNN does not take, such as float16
-    on most processors; there the groups are convolved one by one and concatenated. JAX and torch
-    use their native grouped convolution.
+    It takes the arguments of `keras.layers.Conv2D`, has the same weights and gives the same values;
+    only the speed differs. On the TensorFlow backend `keras.layers.Conv2D(groups=n)` wraps the
+    operation in a nested, XLA-compiled function, which is slow to train on a CPU and cannot be
+    exported to ONNX. This layer calls TensorFlow's own grouped convolution. On a CPU that operation
+    has no gradients where TensorFlow was built or started without oneDNN
+    (`TF_ENABLE_ONEDNN_OPTS=0`) or in types oneDNN does not take, such as float16 on most
+    processors; there the groups are convolved one by one and concatenated. JAX and torch use their
+    native grouped convolution.
 
     The class of a layer is part of the `.weights.h5` format, so our models use this class wherever
     `groups > 1` and `keras.layers.Conv2D` wherever `groups == 1`; which path computes the result is

@@ -1,6 +1,9 @@
 """What DropPath and DropBlock2D share: a drop rate that a schedule can move during training."""
 
+import numbers
+
 import keras
+import numpy as np
 
 
 class ScheduledRate(keras.layers.Layer):
@@ -32,7 +35,10 @@ class ScheduledRate(keras.layers.Layer):
 
     @property
     def rate(self) -> float:
-        """Fraction dropped while training. Assign to it to move it: `layer.rate = 0.05`."""
+        """Fraction dropped while training. Assign to it to move it: `layer.rate = 0.05`.
+
+        Do so between epochs: on the JAX backend `fit` holds the variables itself during one.
+        """
         return float(keras.ops.convert_to_numpy(self._rate)) if self.built else self._start_rate
 
     @rate.setter
@@ -56,6 +62,7 @@ class ScheduledRate(keras.layers.Layer):
 
 
 def _checked(rate: float) -> float:
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < 1:
+    number = isinstance(rate, numbers.Real) and not isinstance(rate, bool)
+    if not number or not 0 <= np.float32(rate) < 1:
         raise ValueError(f"rate must be a number from 0 to below 1. Received: rate={rate!r}")
     return float(rate)

@@ -1,0 +1,338 @@
+"""What the package promises about its own text: who imports whom, what is documented and tested."""
+
+import ast
+import dataclasses
+import inspect
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import goldens_io
+import keras
+import pytest
+from cases import CASES, FULL
+from test_training import BACKEND, child_environment
+
+import keras_resnets as kr
+from keras_resnets import catalog
+from keras_resnets.variant import NetworkConfig, Variant
+
+PACKAGE = Path(kr.__file__).parent
+ROOT = PACKAGE.parent
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path != PACKAGE / "__init__.py"
+}
+FAMILIES = ("resnet", "resnext", "resnest", "res2net", "rexnet")
+FRAMEWORKS = {"jax", "tensorflow", "torch"}
+
+# Who may import what, from the bottom up; a folder stands for all in it. A module that is not named
+# here lies above the catalog: it may import everything, and nothing here may import it.
+ARROWS = {
+    "layers": {"layers"},
+    "graph": set(),
+    "blocks": {"layers"},
+    "weights.checkpoint": set(),
+    "weights.convert": {"graph", "blocks", "layers", "weights"},
+    "weights": {"weights"},
+    "variant": {"blocks", "weights"},
+    "residual": {"blocks", "variant"},
+    **dict.fromkeys(FAMILIES, {"blocks", "layers", "residual", "variant"}),
+    "catalog": {*FAMILIES, "variant"},
+}
+
+
+# Imports -----------------------------------------------------------------------------------------
+
+
+def inside(module: str, folder: str) -> bool:
+    return module == folder or module.startswith(f"{folder}.")
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Full names of all that a tree imports, wherever in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide where the arrows point"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def own_imports(path: Path) -> set[str]:
+    """The package's modules that a module imports: "blocks", "weights.checkpoint"."""
+    found = set()
+    for name in imported(ast.parse(path.read_text())):
+        if not inside(name, PACKAGE.name):
+            continue
+        # `from keras_resnets.blocks import conv` names the module and what is taken out of it.
+        name = name.removeprefix(f"{PACKAGE.name}.")
+        found.add(name if name in MODULES else name.rpartition(".")[0])
+    return found
+
+
+def test_every_arrow_names_a_module():
+    assert set(ARROWS) <= set(MODULES)
+    assert set(FAMILIES) == {family.__name__.rpartition(".")[2] for family in _families()}
+
+
+def arrows_of(module: str) -> set[str] | None:
+    return next((ARROWS[key] for key in ARROWS if inside(module, key)), None)
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if arrows_of(name) is not None])
+def test_imports_point_downwards(module):
+    wrong = {
+        name
+        for name in own_imports(MODULES[module])
+        if not any(inside(name, folder) for folder in arrows_of(module))
+    }
+    assert not wrong
+
+
+def test_the_arrows_are_really_read():
+    """A reading that misses imports would find nothing that points upwards."""
+    assert own_imports(MODULES["variant"]) == {"blocks", "weights.checkpoint", "weights.convert"}
+    assert own_imports(MODULES["blocks"]) == {"layers"}
+    assert set(FAMILIES) <= own_imports(MODULES["catalog"])
+
+
+def at_module_level(tree: ast.Module) -> ast.Module:
+    """The tree without the bodies of functions, which run later or never."""
+
+    class Prune(ast.NodeTransformer):
+        def visit_FunctionDef(self, node):
+            return ast.Pass()
+
+        visit_AsyncFunctionDef = visit_Lambda = visit_FunctionDef
+
+    return Prune().visit(tree)
+
+
+@pytest.mark.parametrize("path", [PACKAGE / "__init__.py", *MODULES.values()], ids=str)
+def test_no_module_imports_a_backend(path):
+    """One backend is enough: who uses JAX need not have TensorFlow."""
+    names = imported(at_module_level(ast.parse(path.read_text())))
+    assert not FRAMEWORKS & {name.partition(".")[0] for name in names}
+
+
+def test_only_the_public_keras_is_used():
+    private = "keras" + ".src"  # In two parts, or this file would be the one that is found.
+    sources = [
+        path
+        for folder in (PACKAGE, *(ROOT / name for name in ("tests", "tools", "examples")))
+        for path in folder.rglob("*.py")
+    ]
+    assert len(sources) > len(MODULES)
+    assert [path.name for path in sources if private in path.read_text()] == []
+
+
+def test_no_layer_is_a_lambda():
+    """A saved Lambda layer needs its function, which is code: safe mode refuses to load it."""
+    sources = [path for path in MODULES.values() if re.search(r"\bLambda\b", path.read_text())]
+    assert sources == []
+
+
+# A fresh import ----------------------------------------------------------------------------------
+
+_IMPORT = """
+import json
+import sys
+
+import keras
+
+made = []
+original = keras.layers.Layer.__init__
+
+def count(self, *args, **kwargs):
+    made.append(type(self).__name__)
+    original(self, *args, **kwargs)
+
+def names():
+    return {name.partition(".")[0] for name in sys.modules}
+
+keras.layers.Layer.__init__ = count
+before = names()
+import keras_resnets
+new, on_import = names() - before, list(made)
+keras_resnets.layers.DropPath(0.1)
+print(json.dumps(dict(before=sorted(before), new=sorted(new), made=on_import, after=made)))
+"""
+
+
+@pytest.mark.backend
+def test_a_fresh_import_loads_one_backend_and_builds_nothing():
+    child = subprocess.run(
+        [sys.executable, "-c", _IMPORT],
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert child.returncode == 0, child.stderr[-3000:]
+    seen = json.loads(child.stdout.splitlines()[-1])
+    assert "keras_resnets" in seen["new"]
+    # What Keras itself brings along, such as pandas where it is installed, is not ours to avoid.
+    heavy = {"matplotlib", "pandas", "PIL", "scipy", "sklearn", "timm"}
+    assert not (heavy | FRAMEWORKS) & set(seen["new"])
+    if BACKEND != "tensorflow":
+        assert "tensorflow" not in seen["before"]
+    assert seen["made"] == []
+    assert seen["after"] == ["DropPath"], "the count would miss a layer"
+
+
+# The public names --------------------------------------------------------------------------------
+
+
+def public_objects() -> dict[str, object]:
+    """The functions and classes that a user calls; variants are instances."""
+    named = {
+        **{name: value for name, value in vars(kr).items() if not name.startswith("_")},
+        **{f"layers.{name}": getattr(kr.layers, name) for name in kr.layers.__all__},
+        "Variant.__call__": Variant.__call__,
+    }
+    return {
+        name: value
+        for name, value in named.items()
+        if inspect.isfunction(value) or inspect.isclass(value)
+    }
+
+
+@pytest.mark.parametrize("name", public_objects())
+def test_public_names_say_what_they_take_raise_and_look_like(name):
+    value = public_objects()[name]
+    text = inspect.getdoc(value)
+    assert text
+    if value is Variant:
+        sections = ["Attributes:"]  # It is called, not made: `__call__` has the rest.
+    else:
+        assert inspect.signature(value).parameters
+        sections = ["Args:", "Raises:", "Example:"]
+        if inspect.isfunction(value):
+            sections.append("Returns:")
+    assert [section for section in sections if f"\n{section}\n" not in text] == []
+    if "Args:" in sections and not (inspect.isclass(value) and "__init__" not in vars(value)):
+        # An inherited signature is documented where it comes from, under `**kwargs` at most.
+        documented = re.findall(r"^    \**(\w+):", text.split("\nArgs:\n")[1], re.MULTILINE)
+        taken = [name for name in inspect.signature(value).parameters if name != "self"]
+        undocumented = [name for name in taken if name not in documented]
+        assert undocumented == []
+
+
+@pytest.mark.parametrize("name", catalog.variants())
+def test_variants_are_frozen_functions_with_a_name(name):
+    """A variant that could be changed would change for everybody."""
+    variant = getattr(kr, name)
+    assert callable(variant)
+    assert isinstance(variant, Variant)
+    assert re.fullmatch(r"[a-z0-9_]+", variant.name)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        variant.name = "another"
+    for field in dataclasses.fields(variant.config):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(variant.config, field.name, getattr(variant.config, field.name))
+    hash(variant)  # Not a list anywhere, whose items could change.
+
+
+def test_names_of_variants_are_unique():
+    assert len(kr.list_models()) == len(set(kr.list_models())) == len(catalog.variants())
+
+
+# What the goldens cover --------------------------------------------------------------------------
+
+
+def _families() -> list:
+    return list(catalog.FAMILIES.values())
+
+
+def _config(case) -> NetworkConfig:
+    return dataclasses.replace(catalog.find_variant(case.variant).config, **case.changes)
+
+
+def test_every_architecture_has_its_golden_and_every_golden_its_architecture():
+    assert set(kr.list_models()) == set(goldens_io.architectures())
+
+
+@pytest.mark.parametrize("family", catalog.FAMILIES)
+def test_every_family_is_compared_whole_at_least_twice(family):
+    names = {
+        getattr(catalog.FAMILIES[family], name).name for name in catalog.FAMILIES[family].__all__
+    }
+    assert len({case.variant for case in FULL} & names) >= 2
+
+
+def config_classes() -> list[type[NetworkConfig]]:
+    """Every configuration that has variants, with its bases."""
+    classes = {type(variant.config): None for variant in catalog.variants().values()}
+    return [
+        base
+        for base in dict.fromkeys(base for cls in classes for base in cls.__mro__)
+        if issubclass(base, NetworkConfig) and base is not NetworkConfig
+    ]
+
+
+def introduced_fields() -> list[tuple[type[NetworkConfig], str]]:
+    """The fields of each configuration, where they come up first.
+
+    What all networks have (`NetworkConfig`) is implemented twice, by the residual skeleton and by
+    ReXNet, so it counts for both.
+    """
+    fields = []
+    for cls in config_classes():
+        known = {name for base in cls.__bases__ for name in getattr(base, "__annotations__", {})}
+        if NetworkConfig in cls.__bases__:
+            known = set()
+        for field in dataclasses.fields(cls):
+            inherited = any(
+                field.name in getattr(base, "__dataclass_fields__", {})
+                for base in cls.__bases__
+                if base is not NetworkConfig
+            )
+            if not inherited and field.name not in known:
+                fields.append((cls, field.name))
+    return fields
+
+
+@pytest.mark.parametrize(
+    ("config", "field"), introduced_fields(), ids=lambda part: getattr(part, "__name__", part)
+)
+def test_every_field_is_changed_in_a_network_compared_with_pytorch(config, field):
+    """A field that all comparisons leave alone could do anything."""
+    compared = {
+        getattr(own, field) for own in map(_config, CASES.values()) if isinstance(own, config)
+    }
+    assert len(compared) >= 2, compared
+
+
+@pytest.mark.parametrize("family", catalog.FAMILIES)
+def test_every_block_stem_and_shortcut_of_a_family_is_compared_with_pytorch(family):
+    module = catalog.FAMILIES[family]
+    variants = {name: getattr(module, name) for name in module.__all__}
+
+    def functions(configs) -> set:
+        return {
+            (type(config).__name__, field.name, getattr(config, field.name).__name__)
+            for config in configs
+            for field in dataclasses.fields(config)
+            if callable(getattr(config, field.name))
+        }
+
+    own = {variant.name for variant in variants.values()}
+    compared = [_config(case) for case in CASES.values() if case.variant in own]
+    offered = functions(variant.config for variant in variants.values())
+    assert offered <= functions(compared)
+    # ReXNet is one formula, without exchangeable parts.
+    assert offered or family == "ReXNet"
+
+
+def test_every_configuration_has_a_network_compared_with_pytorch():
+    compared = {type(_config(case)) for case in CASES.values()}
+    assert {type(variant.config) for variant in catalog.variants().values()} == compared
+
+
+def test_the_backend_is_the_one_asked_for():
+    assert keras.backend.backend() == BACKEND
