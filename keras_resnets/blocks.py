@@ -193,7 +193,7 @@ def _stem_end(x: KerasTensor, prefix: str) -> KerasTensor:
     return act(bn(x, name=f"{prefix}bn1"), name=f"{prefix}act1")
 
 
-# Shortcuts: used where a block changes the shape of its input --------------------------------------
+# Shortcuts: used where a block changes the shape of its input ------------------------------------
 
 
 def projection(x: KerasTensor, filters: int, stride: int, dilation: int, name: str) -> KerasTensor:

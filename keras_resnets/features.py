@@ -19,7 +19,8 @@ class FeatureLevel:
     Attributes:
         stride: image pixels a pixel of the feature map, along each side.
         channels: number of channels.
-        output: the symbolic tensor `(batch, ceil(height / stride), ceil(width / stride), channels)`.
+        output: the symbolic tensor `(batch, height / stride, width / stride, channels)`, sizes
+            rounded up.
     """
 
     stride: int
@@ -100,9 +101,10 @@ def feature_pyramid(
 
     Example:
 
-    >>> pyramid = keras_resnets.feature_pyramid(keras_resnets.ResNeSt50(weights=None))
-    >>> {name: map.shape for name, map in pyramid(keras.ops.ones((1, 224, 224, 3))).items()}
-    {'P1': (1, 112, 112, 64), 'P2': (1, 56, 56, 256), 'P3': (1, 28, 28, 512), 'P4': (1, 14, 14, 1024), 'P5': (1, 7, 7, 2048)}
+    >>> backbone = keras_resnets.ResNeSt50(weights=None, include_top=False)
+    >>> pyramid = keras_resnets.feature_pyramid(backbone, ("P3", "P4", "P5"))
+    >>> {name: x.shape for name, x in pyramid(keras.ops.ones((1, 224, 224, 3))).items()}
+    {'P3': (1, 28, 28, 512), 'P4': (1, 14, 14, 1024), 'P5': (1, 7, 7, 2048)}
     """
     available = feature_levels(model, prefix)
     if levels is None:

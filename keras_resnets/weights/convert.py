@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -108,68 +109,77 @@ def load_weights(
     file = _as_checkpoint(source)
     layers = _layers_by_name(model)
     stem = next((name for name in layers if _is_stem(name, layers[name], prefix)), None)
-    heads = [name for name in layers if _in_head(name, prefix)]
+    heads = {name for name in layers if _in_head(name, prefix)}
     skip_head = head == "fresh" or not heads
 
-    values: dict[str, tuple[keras.Variable, np.ndarray]] = {}
-    unexpected, reshaped, adapted, skipped = [], [], [], []
+    placed: list[_Placed] = []
+    unexpected, adapted, skipped = [], [], []
     for name, array in file.arrays.items():
         layer_name, variable, axes = _target(name, file.layout, prefix, layers)
         if skip_head and _in_head(layer_name, prefix):
             skipped.append(name)
-            continue
-        if variable is None:
+        elif variable is None:
             if not name.endswith(_COUNTER):
                 unexpected.append(name)
-            continue
-        # A tensor of another rank keeps its axes and counts among those that do not fit.
-        array = array.transpose(axes) if axes and array.ndim == len(axes) else array
-        change = f"{name}: {array.shape} -> {tuple(variable.shape)}"
-        if layer_name == stem and _differs_in_channels(array.shape, variable.shape):
-            array = _adapt_channels(array, variable.shape[2])
-            adapted.append(change)
-        if array.shape != tuple(variable.shape):
-            reshaped.append(change)
         else:
-            values[f"{layer_name}/{variable.name}"] = variable, array
+            # A tensor of another rank keeps its axes and counts among those that do not fit.
+            array = array.transpose(axes) if axes and array.ndim == len(axes) else array
+            tensor = _Placed(name, layer_name, variable, array)
+            if layer_name == stem and _differs_in_channels(array.shape, variable.shape):
+                adapted.append(str(tensor))
+                tensor = tensor._replace(array=_adapt_channels(array, variable.shape[2]))
+            placed.append(tensor)
 
-    ignored = set(heads) if skip_head else set()
-    unfit = {line.split(":")[0] for line in reshaped}
-    mentioned = set(values) | {
-        f"{layer}/{variable.name}"
-        for layer, variable, _ in (_target(name, file.layout, prefix, layers) for name in unfit)
-    }
-    missing = [
-        key
+    reshaped = [tensor for tensor in placed if not tensor.fits]
+    wanted = {
+        f"{name}/{variable.name}": variable
         for name, layer in layers.items()
-        if name not in ignored and name.startswith(keras_name(prefix))
-        for key in (f"{name}/{variable.name}" for variable in layer.weights)
-        if key not in mentioned
-    ]
+        if name.startswith(keras_name(prefix)) and not (skip_head and name in heads)
+        for variable in layer.weights
+    }
     report = LoadReport(
-        loaded=tuple(sorted(values)),
-        missing=tuple(sorted(missing)),
+        loaded=tuple(sorted(tensor.key for tensor in placed if tensor.fits)),
+        missing=tuple(sorted(wanted.keys() - {tensor.key for tensor in placed})),
         unexpected=tuple(sorted(unexpected)),
-        reshaped=tuple(sorted(reshaped)),
+        reshaped=tuple(sorted(map(str, reshaped))),
         adapted=tuple(adapted),
         skipped=tuple(sorted(skipped)),
     )
     if strict and not report.fits:
-        hint = ""
-        if report.reshaped and all(
-            _in_head(_target(line.split(":")[0], file.layout, prefix, layers)[0], prefix)
-            for line in report.reshaped
-        ):
-            hint = ' Pass head="fresh" to keep the model\'s own classifier.'
+        in_file = [f"{name} {file.arrays[name].shape}" for name in report.unexpected]
+        in_model = [f"{key} {tuple(wanted[key].shape)}" for key in report.missing]
+        only_head = reshaped and all(_in_head(tensor.layer, prefix) for tensor in reshaped)
+        hint = ' Pass head="fresh" to keep the model\'s own classifier.' if only_head else ""
         raise ValueError(
             f"weights must fit the model: {file.source!r} does not fit {model.name!r}. "
-            f"In the file only ({len(report.unexpected)}): {_listed(report.unexpected)}. "
-            f"In the model only ({len(report.missing)}): {_listed(report.missing)}. "
-            f"Other shape ({len(report.reshaped)}): {_listed(report.reshaped)}.{hint}"
+            f"In the file only ({len(in_file)}): {_listed(in_file)}. "
+            f"In the model only ({len(in_model)}): {_listed(in_model)}. "
+            f"Other shape ({len(reshaped)}): {_listed(report.reshaped)}.{hint}"
         )
-    for variable, array in values.values():
-        variable.assign(array)
+    for tensor in placed:
+        if tensor.fits:
+            tensor.variable.assign(tensor.array)
     return report
+
+
+class _Placed(NamedTuple):
+    """A tensor of the file beside the variable that it belongs to, in Keras' axis order."""
+
+    name: str
+    layer: str
+    variable: keras.Variable
+    array: np.ndarray
+
+    @property
+    def key(self) -> str:
+        return f"{self.layer}/{self.variable.name}"
+
+    @property
+    def fits(self) -> bool:
+        return self.array.shape == tuple(self.variable.shape)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.array.shape} -> {tuple(self.variable.shape)}"
 
 
 def classes_in(file: Checkpoint, prefix: str = "") -> int | None:
@@ -266,7 +276,7 @@ def _adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
     return repeated * (kernel.shape[2] / channels)
 
 
-def _listed(names: tuple[str, ...], most: int = 12) -> str:
+def _listed(names: Sequence[str], most: int = 12) -> str:
     if not names:
         return "none"
     more = f", ... {len(names) - most} more" if len(names) > most else ""
