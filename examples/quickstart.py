@@ -27,7 +27,7 @@ from sklearn.model_selection import train_test_split
 import keras_resnets as kr
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
 EPOCHS = 15
 BATCH = 64

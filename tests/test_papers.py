@@ -193,7 +193,7 @@ def test_the_cifar_shortcut_is_a_subsampled_identity_with_zeros_behind():
     assert not after[..., 16:].any()
 
 
-# Zhang et al., arXiv:2004.08955 --------------------------------------------------------------------
+# Zhang et al., arXiv:2004.08955 ------------------------------------------------------------
 
 
 def test_groups_are_cardinality_times_radix():
@@ -292,7 +292,7 @@ def test_radix_softmax_turns_cardinality_major_into_radix_major():
         np.testing.assert_allclose(ours[:, :, k], expected, rtol=1e-5)
 
 
-# Han et al., arXiv:2007.00992 ----------------------------------------------------------------------
+# Han et al., arXiv:2007.00992 ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("variant", [kr.ReXNet100, kr.ReXNet150, kr.ReXNet300, kr.ReXNetR200])

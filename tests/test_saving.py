@@ -7,7 +7,6 @@ and a number that no configuration holds would still be found.
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -162,17 +161,19 @@ def test_the_saved_models_hold_every_layer_of_ours(saved):
     assert {f"keras_resnets>{name}" for name in kr.layers.__all__} <= registered
 
 
-def package_layers() -> Iterator[type[keras.layers.Layer]]:
-    modules = [module for name, module in sys.modules.items() if name.startswith("keras_resnets")]
-    for module in modules:
-        for value in vars(module).values():
-            if isinstance(value, type) and issubclass(value, keras.layers.Layer):
-                if value.__module__.startswith("keras_resnets"):
-                    yield value
+def package_layers() -> set[type[keras.layers.Layer]]:
+    return {
+        value
+        for name, module in sys.modules.items()
+        if name.startswith("keras_resnets")
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, keras.layers.Layer)
+        if value.__module__.startswith("keras_resnets")
+    }
 
 
 def test_every_layer_class_is_registered_under_the_package():
-    classes = set(package_layers())
+    classes = package_layers()
     assert {getattr(kr.layers, name) for name in kr.layers.__all__} <= classes
     for layer in classes:
         if layer.__subclasses__():

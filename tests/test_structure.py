@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import goldens_io
-import keras
 import pytest
 from cases import CASES, FULL
 from test_training import BACKEND, child_environment
@@ -41,7 +40,7 @@ ARROWS = {
     "weights": {"weights"},
     "variant": {"blocks", "weights"},
     "residual": {"blocks", "variant"},
-    **dict.fromkeys(FAMILIES, {"blocks", "layers", "residual", "variant"}),
+    **{family: {"blocks", "layers", "residual", "variant"} for family in FAMILIES},
     "catalog": {*FAMILIES, "variant"},
 }
 
@@ -77,7 +76,9 @@ def own_imports(path: Path) -> set[str]:
 
 def test_every_arrow_names_a_module():
     assert set(ARROWS) <= set(MODULES)
-    assert set(FAMILIES) == {family.__name__.rpartition(".")[2] for family in _families()}
+    assert set(FAMILIES) == {
+        module.__name__.rpartition(".")[2] for module in catalog.FAMILIES.values()
+    }
 
 
 def arrows_of(module: str) -> set[str] | None:
@@ -113,9 +114,10 @@ def at_module_level(tree: ast.Module) -> ast.Module:
     return Prune().visit(tree)
 
 
-@pytest.mark.parametrize("path", [PACKAGE / "__init__.py", *MODULES.values()], ids=str)
-def test_no_module_imports_a_backend(path):
+@pytest.mark.parametrize("module", ["__init__", *MODULES])
+def test_no_module_imports_a_backend(module):
     """One backend is enough: who uses JAX need not have TensorFlow."""
+    path = MODULES.get(module, PACKAGE / "__init__.py")
     names = imported(at_module_level(ast.parse(path.read_text())))
     assert not FRAMEWORKS & {name.partition(".")[0] for name in names}
 
@@ -245,10 +247,6 @@ def test_names_of_variants_are_unique():
 # What the goldens cover --------------------------------------------------------------------------
 
 
-def _families() -> list:
-    return list(catalog.FAMILIES.values())
-
-
 def _config(case) -> NetworkConfig:
     return dataclasses.replace(catalog.find_variant(case.variant).config, **case.changes)
 
@@ -257,11 +255,14 @@ def test_every_architecture_has_its_golden_and_every_golden_its_architecture():
     assert set(kr.list_models()) == set(goldens_io.architectures())
 
 
+def variants_of(family: str) -> list[Variant]:
+    module = catalog.FAMILIES[family]
+    return [getattr(module, name) for name in module.__all__]
+
+
 @pytest.mark.parametrize("family", catalog.FAMILIES)
 def test_every_family_is_compared_whole_at_least_twice(family):
-    names = {
-        getattr(catalog.FAMILIES[family], name).name for name in catalog.FAMILIES[family].__all__
-    }
+    names = {variant.name for variant in variants_of(family)}
     assert len({case.variant for case in FULL} & names) >= 2
 
 
@@ -281,20 +282,16 @@ def introduced_fields() -> list[tuple[type[NetworkConfig], str]]:
     What all networks have (`NetworkConfig`) is implemented twice, by the residual skeleton and by
     ReXNet, so it counts for both.
     """
-    fields = []
-    for cls in config_classes():
-        known = {name for base in cls.__bases__ for name in getattr(base, "__annotations__", {})}
-        if NetworkConfig in cls.__bases__:
-            known = set()
-        for field in dataclasses.fields(cls):
-            inherited = any(
-                field.name in getattr(base, "__dataclass_fields__", {})
-                for base in cls.__bases__
-                if base is not NetworkConfig
-            )
-            if not inherited and field.name not in known:
-                fields.append((cls, field.name))
-    return fields
+    return [
+        (config, field.name)
+        for config in config_classes()
+        for field in dataclasses.fields(config)
+        if not any(
+            field.name in base.__dataclass_fields__
+            for base in config.__bases__
+            if base is not NetworkConfig
+        )
+    ]
 
 
 @pytest.mark.parametrize(
@@ -308,23 +305,20 @@ def test_every_field_is_changed_in_a_network_compared_with_pytorch(config, field
     assert len(compared) >= 2, compared
 
 
+def parts(configs) -> set[tuple[str, str, str]]:
+    """The functions that networks are put together from: block, stem, shortcut."""
+    return {
+        (type(config).__name__, field.name, getattr(config, field.name).__name__)
+        for config in configs
+        for field in dataclasses.fields(config)
+        if callable(getattr(config, field.name))
+    }
+
+
 @pytest.mark.parametrize("family", catalog.FAMILIES)
 def test_every_block_stem_and_shortcut_of_a_family_is_compared_with_pytorch(family):
-    module = catalog.FAMILIES[family]
-    variants = {name: getattr(module, name) for name in module.__all__}
-
-    def functions(configs) -> set:
-        return {
-            (type(config).__name__, field.name, getattr(config, field.name).__name__)
-            for config in configs
-            for field in dataclasses.fields(config)
-            if callable(getattr(config, field.name))
-        }
-
-    own = {variant.name for variant in variants.values()}
-    compared = [_config(case) for case in CASES.values() if case.variant in own]
-    offered = functions(variant.config for variant in variants.values())
-    assert offered <= functions(compared)
+    offered = parts(variant.config for variant in variants_of(family))
+    assert offered <= parts(map(_config, CASES.values()))
     # ReXNet is one formula, without exchangeable parts.
     assert offered or family == "ReXNet"
 
@@ -332,7 +326,3 @@ def test_every_block_stem_and_shortcut_of_a_family_is_compared_with_pytorch(fami
 def test_every_configuration_has_a_network_compared_with_pytorch():
     compared = {type(_config(case)) for case in CASES.values()}
     assert {type(variant.config) for variant in catalog.variants().values()} == compared
-
-
-def test_the_backend_is_the_one_asked_for():
-    assert keras.backend.backend() == BACKEND
