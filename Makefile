@@ -24,8 +24,6 @@ lint: $(VENV)/lint.installed
 
 # Recompute the golden values from timm; rarely needed, see tools/make_goldens.py.
 goldens: $(VENV)/backends.installed
-	$(BIN)/pip install --quiet timm==1.0.31
-	$(BIN)/pip install --quiet --no-deps torchvision==0.28.0
 	$(BIN)/python tools/make_goldens.py
 
 clean:
@@ -45,7 +43,10 @@ $(VENV)/test.installed: $(VENV)/created pyproject.toml
 	touch $@
 
 $(VENV)/backends.installed: $(VENV)/created pyproject.toml
-	$(BIN)/pip install --quiet -e ".[jax,test,torch]"
+	$(BIN)/pip install --quiet -e ".[jax,test,timm]"
+	@# Without their dependencies: the tests need no operator of torchvision, and its own choice of
+	@# torch would replace the one above.
+	$(BIN)/pip install --quiet --no-deps timm==1.0.31 torchvision==0.28.0
 	touch $@
 
 $(VENV)/lint.installed: $(VENV)/created pyproject.toml

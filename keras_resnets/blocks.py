@@ -12,6 +12,8 @@ more writes its own function in its own file.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 from keras import KerasTensor, layers
 
@@ -239,15 +241,17 @@ def add(branches: list[KerasTensor], *, name: str) -> KerasTensor:
 # Both ends of a model ----------------------------------------------------------------------------
 
 
-def normalize(images: KerasTensor, prefix: str) -> KerasTensor:
-    """RGB values 0 to 255 to ImageNet's zero mean and unit variance.
+def normalize(
+    images: KerasTensor, mean: Sequence[float], std: Sequence[float], prefix: str
+) -> KerasTensor:
+    """RGB values 0 to 255 to zero mean and unit variance; mean and std are for values 0 to 1.
 
     Plain numbers in the configuration, no adapted state: nothing that could get lost when a model
     is saved. It computes in float32, because bfloat16 would leave images 8 bits of contrast.
     """
     return layers.Rescaling(
-        scale=[1 / (255 * std) for std in IMAGENET_STD],
-        offset=[-mean / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)],
+        scale=[1 / (255 * s) for s in std],
+        offset=[-m / s for m, s in zip(mean, std, strict=True)],
         dtype=keras.config.dtype_policy().variable_dtype,
         name=keras_name(f"{prefix}normalize"),
     )(images)

@@ -1,16 +1,24 @@
-"""The families' tables merged: models by name."""
+"""The families' tables merged: models by name, their published checkpoints, and what they cost."""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import fnmatch
 import functools
+import math
+import os
+from collections.abc import Iterable
 from typing import Any
 
 import keras
 
 from keras_resnets import res2net, resnest, resnet, resnext, rexnet
-from keras_resnets.variant import Variant
+from keras_resnets.macs import count_macs
+from keras_resnets.variant import Variant, require
+from keras_resnets.weights import hub
+from keras_resnets.weights import pretrained as published
+from keras_resnets.weights.pretrained import Pretrained
 
 FAMILIES = {
     "ResNet": resnet,
@@ -49,8 +57,12 @@ def _by_any_name() -> dict[str, Variant]:
     return table | {alias: table[name] for alias, name in _ALIASES.items()}
 
 
-def find_variant(name: str) -> Variant:
+def find_variant(name: str, *, received: str = "") -> Variant:
     """The variant of a name: timm's, ours, or the paper's.
+
+    Args:
+        name: of the architecture, without a tag.
+        received: what the user gave, for the message, where `name` is a part of it.
 
     Raises:
         TypeError: if the name is not a string.
@@ -65,7 +77,23 @@ def find_variant(name: str) -> Variant:
         return table[name.lower()]
     near = difflib.get_close_matches(name.lower(), table, n=3)
     hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else "See list_models()."
-    raise ValueError(f"name must be one of list_models(). {hint} Received: name={name!r}")
+    raise ValueError(
+        f"name must be one of list_models(). {hint} Received: name={(received or name)!r}"
+    )
+
+
+def find_tagged(name: str) -> tuple[Variant, Pretrained | None]:
+    """The variant of a name and, if the name ends in a tag (`"resnest50d.in1k"`), its checkpoint.
+
+    Raises:
+        TypeError: if the name is not a string.
+        ValueError: if there is no such variant or no such tag; the message suggests the nearest.
+    """
+    if not isinstance(name, str) or "." not in name:
+        return find_variant(name), None
+    architecture, _, tag = name.partition(".")
+    variant = find_variant(architecture, received=name)
+    return variant, published.find(variant.name, tag.lower())
 
 
 def create_model(name: str, /, **arguments: Any) -> keras.Model:
@@ -73,7 +101,10 @@ def create_model(name: str, /, **arguments: Any) -> keras.Model:
 
     Args:
         name: timm's name (`"resnest50d"`), ours (`"ResNeSt50"`), or a name of the authors'
-            repositories (`"resnest50_fast_4s2x40d"`). Upper and lower case are one.
+            repositories (`"resnest50_fast_4s2x40d"`). Upper and lower case are one. With the tag of
+            a published checkpoint (`"resnest50d.in1k"`) the model gets its weights. Or
+            `"hf://owner/repository"`, or a folder with `config.json` and weights: the architecture,
+            classes and channels are then those that the config states.
         **arguments: those of every variant, see `help(keras_resnets.Variant)`; a `name` among
             them is the model's own.
 
@@ -81,7 +112,8 @@ def create_model(name: str, /, **arguments: Any) -> keras.Model:
         A `keras.Model` of images `(batch, height, width, channels)`; see `Variant`.
 
     Raises:
-        ValueError: if there is no such variant, or for an argument's sake.
+        ValueError: if there is no such variant or tag, if both the name and `weights` choose a
+            checkpoint, or for an argument's sake.
         TypeError: for an unknown argument.
 
     Example:
@@ -89,27 +121,220 @@ def create_model(name: str, /, **arguments: Any) -> keras.Model:
     >>> keras_resnets.create_model("resnest50d", weights=None, classes=10).output_shape
     (None, 10)
     """
-    return find_variant(name)(**arguments)
+    if _is_repository(name):
+        return _create_from_repository(name, arguments)
+    variant, checkpoint = find_tagged(name)
+    if checkpoint is None:
+        return variant(**arguments)
+    if "weights" in arguments:
+        raise ValueError(
+            "name must be without a tag where weights is given: both choose a checkpoint. "
+            f"Received: name={name!r}, weights={arguments['weights']!r}"
+        )
+    return variant(weights=checkpoint.tag, **arguments)
 
 
-def list_models(pattern: str = "*") -> list[str]:
-    """Names of the architectures, sorted.
+def _is_repository(name: Any) -> bool:
+    """Whether it is on the hub or a folder; one called like a model is written `"./name"`."""
+    if isinstance(name, str) and not hub.is_source(name):
+        known = os.path.basename(name) == name and name.split(".")[0].lower() in _by_any_name()
+        return os.path.isdir(name) and not known
+    return isinstance(name, (str, os.PathLike))
+
+
+def _create_from_repository(source: str | os.PathLike, arguments: dict[str, Any]) -> keras.Model:
+    require(
+        "weights" not in arguments,
+        "name must be a variant's where weights is given: a repository has its own",
+        name=source,
+        **arguments,
+    )
+    found = hub.fetch(source)
+    require(
+        found.architecture is not None,
+        "config.json must name the architecture; name it yourself and pass this as weights",
+        name=source,
+        config=found.config,
+    )
+    if found.channels is not None and arguments.get("input_tensor") is None:
+        arguments.setdefault("input_shape", (None, None, found.channels))
+    return find_variant(found.architecture)(weights=found, **arguments)
+
+
+def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
+    """Names of the architectures, or of their published checkpoints, sorted.
 
     Args:
         pattern: with the wildcards `*` and `?`, as for files.
+        pretrained: True lists every published checkpoint, `"architecture.tag"`; the pattern then
+            matches the whole name or the architecture's.
 
     Returns:
         The names that `create_model` takes, in timm's spelling.
 
     Raises:
         TypeError: if the pattern is not a string.
+        ValueError: if `pretrained` is not True or False.
 
     Example:
 
     >>> keras_resnets.list_models("resnest*e")
     ['resnest101e', 'resnest200e', 'resnest269e']
+    >>> keras_resnets.list_models("resnest*e", pretrained=True)
+    ['resnest101e.in1k', 'resnest200e.in1k', 'resnest269e.in1k']
     """
     if not isinstance(pattern, str):
         raise TypeError(f"pattern must be a string, such as 'res*'. Received: pattern={pattern!r}")
-    names = sorted(variant.name for variant in variants().values())
-    return [name for name in names if fnmatch.fnmatchcase(name, pattern.lower())]
+    require(isinstance(pretrained, bool), "pretrained must be True or False", pretrained=pretrained)
+    pattern = pattern.lower()
+    architectures = {variant.name: variant for variant in variants().values()}
+    if not pretrained:
+        return sorted(fnmatch.filter(architectures, pattern))
+    return sorted(
+        checkpoint.name
+        for architecture, variant in architectures.items()
+        for checkpoint in variant.pretrained.values()
+        if fnmatch.fnmatchcase(architecture, pattern)
+        or fnmatch.fnmatchcase(checkpoint.name, pattern)
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """What `model_info` knows of a model; prints as a table.
+
+    Attributes:
+        builder: the public name of the function that builds it.
+        name: timm's name, or one in timm's manner.
+        family: the family that it belongs to.
+        parameters: number of trainable parameters, with the default number of classes.
+        macs: multiply-accumulates of convolutions and dense layers for one image.
+        image_size: side of the square image that `macs` is for.
+        classes: the default number of classes.
+        config: the variant's configuration.
+        pretrained: its published checkpoints, or the one that was asked for.
+    """
+
+    builder: str
+    name: str
+    family: str
+    parameters: int
+    macs: int
+    image_size: int
+    classes: int
+    config: str
+    pretrained: tuple[Pretrained, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything in it, for JSON."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return fields | {"pretrained": [checkpoint.as_dict() for checkpoint in self.pretrained]}
+
+    def facts(self) -> list[str]:
+        """What there is to say of the architecture, as lines."""
+        facts = {
+            "name": self.name,
+            "builder": f"keras_resnets.{self.builder}",
+            "family": self.family,
+            "parameters": f"{self.parameters:,}",
+            "MACs": f"{self.macs:,} at {self.image_size}x{self.image_size}",
+            "classes": str(self.classes),
+            "config": self.config,
+        }
+        if not self.pretrained:
+            facts["weights"] = "none published"
+        return _aligned(list(facts.items()))
+
+    def __str__(self) -> str:
+        table = ["", *checkpoint_table(self.pretrained)] if self.pretrained else []
+        return "\n".join([*self.facts(), *table])
+
+
+def checkpoint_table(checkpoints: Iterable[Pretrained]) -> list[str]:
+    """Published checkpoints as lines of text, the heading first."""
+    rows = [("weights", "top-1", "at", "licence", "note", "origin")]
+    for checkpoint in checkpoints:
+        notes = (
+            '"imagenet"' if checkpoint.imagenet else "",
+            checkpoint.caution,
+            "no classifier" if checkpoint.classes == 0 else "",
+            f"{checkpoint.classes} classes" if checkpoint.classes not in (0, 1000) else "",
+        )
+        rows.append(
+            (
+                checkpoint.name,
+                "" if checkpoint.top1 is None else f"{checkpoint.top1:.2f}",
+                str(checkpoint.results_size or ""),
+                checkpoint.license,
+                ", ".join(filter(None, notes)),
+                checkpoint.origin_url,
+            )
+        )
+    return _aligned(rows)
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    """Rows of texts as lines whose columns stand below each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def model_info(name: str) -> ModelInfo:
+    """What a model is, what it costs, and which checkpoints of it are published.
+
+    Parameters and multiply-accumulates are counted, not looked up: the model is built with random
+    weights. For most that takes a second or two; the largest, ResNeXt-101 32x32d, takes some twenty
+    seconds and 2 GB of memory.
+
+    Args:
+        name: as for `create_model`. With a tag it tells of that checkpoint only.
+
+    Returns:
+        A `ModelInfo`: print it, look at its attributes, or take `as_dict()` for JSON. Accuracies
+        are those that timm reports for ImageNet-1k; the licences are the authors'.
+
+    Raises:
+        TypeError: if the name is not a string.
+        ValueError: if there is no such variant or tag; the message suggests the nearest.
+
+    Example:
+
+    >>> info = keras_resnets.model_info("resnest50d")
+    >>> info.parameters, info.macs, info.image_size
+    (27483240, 5371160576, 224)
+    >>> [(checkpoint.tag, checkpoint.top1) for checkpoint in info.pretrained]
+    [('in1k', 80.958)]
+    """
+    variant, checkpoint = find_tagged(name)
+    builder, family = _origin(variant)
+    image_size = 32 if variant.config.small_inputs else 224
+    parameters, macs = _costs(variant, image_size)
+    return ModelInfo(
+        builder=builder,
+        name=variant.name,
+        family=family,
+        parameters=parameters,
+        macs=macs,
+        image_size=image_size,
+        classes=variant.classes,
+        config=repr(variant.config),
+        pretrained=tuple(variant.pretrained.values()) if checkpoint is None else (checkpoint,),
+    )
+
+
+def _origin(variant: Variant) -> tuple[str, str]:
+    """A variant's public name and its family's."""
+    return next(
+        (name, family)
+        for family, module in FAMILIES.items()
+        for name in module.__all__
+        if getattr(module, name) == variant
+    )
+
+
+@functools.cache
+def _costs(variant: Variant, image_size: int) -> tuple[int, int]:
+    """Trainable parameters and multiply-accumulates."""
+    model = variant(weights=None)
+    parameters = sum(math.prod(weight.shape) for weight in model.trainable_weights)
+    return parameters, count_macs(model, (image_size, image_size, 3))

@@ -9,14 +9,14 @@ import inspect
 import os
 import sys
 import warnings
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import keras
 from keras import KerasTensor
 
 from keras_resnets import blocks
-from keras_resnets.weights import checkpoint, convert
+from keras_resnets.weights import checkpoint, convert, hub, pretrained
 
 
 def require(condition: bool, rule: str, **received: Any) -> None:
@@ -143,6 +143,11 @@ class Variant:
         ]
         object.__setattr__(self, "__doc__", "\n\n".join(parts))
 
+    @property
+    def pretrained(self) -> dict[str, pretrained.Pretrained]:
+        """The published checkpoints by tag; any tag is a value of `weights`."""
+        return dict(pretrained.table().get(self.name, {}))
+
     def __call__(
         self,
         include_top: bool = True,
@@ -167,11 +172,14 @@ class Variant:
         Args:
             include_top: whether to end in the classifier. Without it the model returns the last
                 feature map, or a vector if `pooling` is given.
-            weights: None for random weights, or the path of a `.safetensors` file with PyTorch's
-                tensors (timm's layout) or of a `.weights.h5` file. A file fits or raises; only its
-                classifier may differ, if `classes` says so or `include_top` is False, and the
-                number of its input channels: they are summed for one channel, else repeated and
-                scaled to keep the sum.
+            weights: None for random weights; a published tag of this variant (its `pretrained`
+                lists them), `"imagenet"` being the best of a permissive licence;
+                `"hf://owner/repository"`, also with `@revision`; a folder with a `config.json`
+                and weights; or a file: `.safetensors`, `.pth`, `.pt` or `.bin` with the tensors of
+                timm, torchvision or the papers' authors, or our own `.weights.h5` or `.keras`.
+                They fit or raise; only their classifier may differ, if `classes` says so or
+                `include_top` is False, and the number of their input channels: they are summed for
+                one channel, else repeated and scaled to keep the sum.
             input_tensor: a `keras.KerasTensor` to build on, instead of a new `keras.Input`.
             input_shape: `(height, width, channels)`; height and width may be None, and are if
                 nothing is given: `(None, None, 3)`.
@@ -179,7 +187,8 @@ class Variant:
                 the classifier stands on it (default `"avg"`), without it the model returns it.
             classes: number of classes; default: the checkpoint's, else 1000 (10 for CIFAR forms).
             classifier_activation: `"softmax"`, another Keras activation, or None for the logits.
-            include_preprocessing: True builds the scaling of RGB values 0 to 255 into the model.
+            include_preprocessing: True builds the scaling of RGB values 0 to 255 into the model,
+                with the mean and standard deviation of the weights, or else ImageNet's.
             output_stride: 8, 16 or 32, the most by which the feature map shrinks; further strides
                 become dilations. Weights stay the same.
             dropout: rate in front of the classifier; default: the paper's.
@@ -197,7 +206,7 @@ class Variant:
 
         Raises:
             ValueError: if an argument is out of its range, arguments contradict each other, or
-                a checkpoint does not fit. The message names the argument.
+                a checkpoint cannot be had or does not fit. The message names the argument.
             TypeError: if a keyword is neither an argument nor a field of `config`.
 
         Example:
@@ -244,13 +253,17 @@ class Variant:
             **{_shape_argument(input_tensor): shape},
         )
         config.check(options)
-        tensors = _read_weights(weights)
+        known = _read_weights(self.name, weights)
+        tensors = known and known.file
 
         # Everything is checked; now build.
         images = input_tensor
         if images is None:
             images = keras.Input(shape, name=blocks.keras_name(f"{prefix}image"))
-        x = blocks.normalize(images, prefix) if include_preprocessing else images
+        x = images
+        if include_preprocessing:
+            mean, std = known.normalization if known else _IMAGENET
+            x = blocks.normalize(x, mean, std, prefix)
         x = config.backbone(x, options)
         fresh_head = False
         if include_top:
@@ -273,7 +286,7 @@ class Variant:
             )
         if fresh_head:
             warnings.warn(
-                f"classes={classes} differs from the {found} classes of {os.fspath(weights)!r}: "
+                f"classes={classes} differs from the {found} classes of {known.name!r}: "
                 "the backbone is loaded and the classifier starts from random weights.",
                 stacklevel=2,
             )
@@ -410,13 +423,93 @@ def _source(tensor: KerasTensor) -> KerasTensor | list[KerasTensor]:
     return inputs[0] if len(inputs) == 1 else inputs
 
 
-def _read_weights(weights: Any) -> checkpoint.Checkpoint | None:
+# What images are normalised with unless the weights say otherwise.
+_IMAGENET = (blocks.IMAGENET_MEAN, blocks.IMAGENET_STD)
+
+
+class _Weights(NamedTuple):
+    """Tensors to be loaded and what is known of them.
+
+    Attributes:
+        file: the tensors.
+        name: where they come from, for messages.
+        normalization: mean and standard deviation of the images that they expect.
+    """
+
+    file: checkpoint.Checkpoint
+    name: str
+    normalization: tuple[Sequence[float], Sequence[float]] = _IMAGENET
+
+
+def _read_weights(architecture: str, weights: Any) -> _Weights | None:
     """The checkpoint's tensors: read before building, so that a bad file costs nothing."""
     if weights is None:
         return None
-    require(
-        isinstance(weights, (str, os.PathLike)) and os.path.isfile(weights),
-        "weights must be None (random) or the path of a .safetensors or .weights.h5 file",
-        weights=weights,
+    rule = (
+        "weights must be None (random) or the path of a file or folder that exists, a published "
+        "tag, or 'hf://owner/repository'"
     )
-    return checkpoint.read(weights)
+    require(isinstance(weights, (str, os.PathLike, hub.HubCheckpoint)), rule, weights=weights)
+    found, published = weights, None
+    if not isinstance(weights, hub.HubCheckpoint):
+        published = _published(architecture, weights)
+        if hub.is_source(weights) or (published is None and os.path.isdir(weights)):
+            found = hub.fetch(weights)
+        elif published is not None:
+            found = hub.fetch(published.source)
+        else:
+            require(os.path.isfile(weights), rule, weights=weights)
+            return _Weights(checkpoint.read(weights), os.fspath(weights))
+    _check_repository(architecture, found)
+    if published is not None:
+        _warn_of_licence(published.name, published.license)
+    elif found.license is not None:
+        _warn_of_licence(found.source, found.license)
+    file = checkpoint.read(found.path)
+    classes = convert.classes_in(file)
+    require(
+        None in (classes, found.classes) or classes == found.classes,
+        f"config.json must agree with its weights, whose classifier has {classes} classes",
+        num_classes=found.classes,
+        weights=found.source,
+    )
+    stated = found.normalization or (published and (published.mean, published.std))
+    return _Weights(file, found.source, stated or _IMAGENET)
+
+
+def _published(architecture: str, weights: str | os.PathLike) -> pretrained.Pretrained | None:
+    """The published checkpoint that `weights` names; None if it names a file or folder.
+
+    A tag wins over a folder of the same name, which can be written `"./name"`.
+    """
+    if not isinstance(weights, str) or not weights:
+        return None
+    tags = pretrained.table().get(architecture, {})
+    if hub.is_source(weights):
+        address = weights.partition("@")[0]
+        return next((row for row in tags.values() if row.source == address), None)
+    if weights in tags or weights == "imagenet":
+        return pretrained.find(architecture, weights)
+    is_path = os.path.basename(weights) != weights or checkpoint.is_readable(weights)
+    return None if is_path or os.path.exists(weights) else pretrained.find(architecture, weights)
+
+
+def _check_repository(architecture: str, found: hub.HubCheckpoint) -> None:
+    """Raises a ValueError if a config.json describes another network."""
+    if found.architecture is not None and found.architecture != architecture:
+        raise ValueError(
+            f"weights must be those of {architecture!r}; the config.json of {found.source!r} says "
+            f"{found.architecture!r}. Build that with create_model({found.source!r}), or pass "
+            f"the file itself to load it regardless. Received: weights={found.source!r}"
+        )
+    found.check()
+
+
+@functools.cache  # Once for each, whatever the filters of the `warnings` module say.
+def _warn_of_licence(name: str, licence: str) -> None:
+    if not pretrained.is_permissive(licence):
+        warnings.warn(
+            f"The weights {name!r} have the licence {licence!r}, which "
+            + ("forbids commercial use." if "-nc" in licence else "is not known to allow any use."),
+            stacklevel=5,
+        )

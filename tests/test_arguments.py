@@ -4,7 +4,6 @@ import dataclasses
 import inspect
 import itertools
 import math
-import os
 
 import keras
 import numpy as np
@@ -597,8 +596,8 @@ BAD_ARGUMENTS = {
     "include_top": (FLAG, [1, 0, "yes", None]),
     "include_preprocessing": (FLAG, ["yes", 1, None]),
     "weights": (
-        "weights must be None (random) or the path of a .safetensors or .weights.h5 file",
-        [7, "imagenet", "nope.safetensors", "nope.weights.h5", os.curdir, b"imagenet", ""],
+        "weights must be None (random) or the path of a file or folder that exists, a published",
+        [7, "nope.safetensors", "nope.weights.h5", "./nope", b"imagenet", ""],
     ),
     "input_shape": (
         SHAPE,
@@ -1055,7 +1054,7 @@ PROPERTY_NETWORKS = {
 # Values that a network may be given: good ones, then bad ones.
 VALUES = {
     "include_top": ([True, False], [1, "yes", None]),
-    "weights": ([None], ["imagenet", "gone.safetensors", 3]),
+    "weights": ([None], ["./imagenet", "gone.safetensors", 3]),
     "input_shape": (
         [None, (None, None, 3), (32, 40, 3), [64, None, 3], (None, 33, 1), (32, 32, 4)],
         [(0, 40, 3), (32, 32), (32, 32, 0), "square", 32, (32, 32, 3.0), ()],

@@ -177,8 +177,9 @@ def test_batch_norm_statistics_move_by_a_tenth():
 # Regularisation ----------------------------------------------------------------------------------
 
 
-@pytest.mark.backend
-@pytest.mark.parametrize("net", ["resnest-2s2x", "res2net-4s", "wide"])
+@pytest.mark.parametrize(
+    "net", [pytest.param("resnest-2s2x", marks=pytest.mark.backend), "res2net-4s", "wide"]
+)
 def test_all_drops_at_once_train_at_unknown_sizes(net):
     drops = dict(drop_path=0.2, drop_block=0.1, dropout=0.2)
     model = tiny_net(net, input_shape=(None, None, 3), **drops)

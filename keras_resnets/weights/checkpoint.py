@@ -1,15 +1,28 @@
-"""Reading checkpoint files into arrays by name."""
+"""Reading checkpoint files into arrays by name. No code of a file is ever run."""
 
 from __future__ import annotations
 
+import io
+import json
 import os
+import zipfile
+import zlib
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 import safetensors
-import safetensors.numpy
+
+from keras_resnets.weights import layouts
+
+# PyTorch's count of batches that a batch norm has seen: an integer, without meaning here.
+COUNTER = "num_batches_tracked"
+
+# What training scripts call the weights inside a `.pth`, in the order in which they are looked for.
+_NESTED = ("state_dict", "model", "model_ema", "state_dict_ema")
+# What nn.DataParallel and torch.compile put in front of every name.
+_WRAPPERS = ("module.", "_orig_mod.")
 
 
 class Checkpoint(NamedTuple):
@@ -28,16 +41,23 @@ class Checkpoint(NamedTuple):
 
 
 def read(path: str | os.PathLike) -> Checkpoint:
-    """Reads a `.safetensors` or `.weights.h5` file.
+    """Reads a file of weights.
+
+    Names that PyTorch's wrappers prefix (`module.`, `_orig_mod.`) lose the prefix, and the layouts
+    of `layouts` become timm's. A `.pth` may hold its tensors under `"state_dict"`, `"model"`,
+    `"model_ema"` or `"state_dict_ema"`; the first of them that is there counts, so averaged (EMA)
+    weights are taken only from a file that has no others.
 
     Args:
-        path: the file. Its ending decides how it is read.
+        path: the file. Its ending decides how it is read: `.safetensors`; `.pth`, `.pt` or `.bin`,
+            which need PyTorch; `.weights.h5` or `.keras`, written by Keras.
 
     Returns:
-        The arrays of the file.
+        The arrays of the file. Floating-point numbers of any precision are float32.
 
     Raises:
-        ValueError: if the ending is another or the file is damaged.
+        ValueError: if the ending is another, the file is damaged or wants to run code, a value is
+            not finite, or PyTorch is needed and not installed.
         FileNotFoundError: if there is no such file.
 
     Example:
@@ -46,18 +66,73 @@ def read(path: str | os.PathLike) -> Checkpoint:
     (64, 64, 1, 1)
     """
     path = os.fspath(path)
-    if path.endswith(".safetensors"):
-        return Checkpoint(os.path.basename(path), "torch", _read_safetensors(path))
-    if path.endswith(".weights.h5"):
-        return Checkpoint(os.path.basename(path), "keras", _read_weights_h5(path))
-    raise ValueError(
-        f"weights must be a file ending in .safetensors or .weights.h5. Received: {path!r}"
+    if not is_readable(path):
+        raise ValueError(f"weights must be a file ending in {ENDINGS}. Received: {path!r}")
+    layout, reader = next(found for end, found in _READERS.items() if path.endswith(end))
+    arrays = reader(path)
+    if layout == "torch":
+        arrays = layouts.to_timm(_unwrapped(arrays))
+    return checked(Checkpoint(os.path.basename(path), layout, arrays))
+
+
+def is_readable(path: str) -> bool:
+    """Whether `read` knows a file's ending."""
+    return path.endswith(tuple(_READERS))
+
+
+def checked(file: Checkpoint) -> Checkpoint:
+    """A checkpoint whose numbers are weights: finite, float32, and no integers among them.
+
+    Raises:
+        ValueError: if a tensor has a value that is not finite or holds integers (a quantised
+            network's mean nothing without their scales).
+    """
+    arrays, infinite, integers = {}, [], []
+    for name, array in file.arrays.items():
+        # NumPy does not count its extension bfloat16 among the floating-point types.
+        if np.issubdtype(array.dtype, np.floating) or array.dtype.name == "bfloat16":
+            # Some networks of PyTorch's come in half precision; ours compute what Keras is told.
+            array = array.astype(np.float32, copy=False)
+            if not np.isfinite(array).all():
+                infinite.append(name)
+        elif file.layout == "torch" and not name.endswith(COUNTER):
+            integers.append(f"{name} ({array.dtype})")
+        arrays[name] = array
+    for rule, names in (
+        ("weights must be finite; these hold NaN or infinity", infinite),
+        ("weights must be floating-point numbers; these are not", integers),
+    ):
+        if names:
+            raise ValueError(f"{rule}: {listed(sorted(names))}. Received: {file.source!r}")
+    return file._replace(arrays=arrays)
+
+
+def listed(names: list[str] | tuple[str, ...], most: int = 12) -> str:
+    """Names for a message; the end of a long list is a number."""
+    if not names:
+        return "none"
+    more = f", ... {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _unreadable(kind: str, path: str, error: Any) -> ValueError:
+    return ValueError(
+        f"weights must be a whole {kind} file; this one cannot be read ({error}). "
+        f"Received: {path!r}"
     )
+
+
+# Layouts of PyTorch ------------------------------------------------------------------------------
 
 
 def _read_safetensors(path: str) -> dict[str, np.ndarray]:
     try:
-        return safetensors.numpy.load_file(path)
+        # The library's own message for a folder is about a device.
+        with open(path, "rb"), safetensors.safe_open(path, framework="np") as file:
+            names = list(file.keys())
+            types = {name: file.get_slice(name).get_dtype() for name in names}
+            arrays = {name: file.get_tensor(name) for name in names if types[name] != "BF16"}
+        return arrays | _bfloat16_tensors(path, [name for name in names if types[name] == "BF16"])
     except FileNotFoundError:
         raise
     except (
@@ -65,16 +140,130 @@ def _read_safetensors(path: str) -> dict[str, np.ndarray]:
         OSError,
         ValueError,
         KeyError,
-        TypeError,
-        AttributeError,  # A type that NumPy lacks, such as float8.
+        TypeError,  # A type that NumPy lacks, such as float8.
+        AttributeError,  # The same in older versions.
     ) as error:
+        raise _unreadable("safetensors", path, error) from error
+
+
+def _bfloat16_tensors(path: str, names: list[str]) -> dict[str, np.ndarray]:
+    """The tensors of a type that NumPy lacks.
+
+    The library has checked the header before, so its offsets can be trusted.
+    """
+    if not names:
+        return {}
+    arrays = {}
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        for name in names:
+            begin, end = header[name]["data_offsets"]
+            file.seek(8 + length + begin)
+            halves = np.frombuffer(file.read(end - begin), "<u2")
+            arrays[name] = _widened(halves).reshape(header[name]["shape"])
+    return arrays
+
+
+def _widened(halves: np.ndarray) -> np.ndarray:
+    """Numbers in bfloat16, given as uint16, in float32, of which they are the upper halves."""
+    return (halves.astype(np.uint32) << 16).view(np.float32)
+
+
+def _read_pth(path: str) -> dict[str, np.ndarray]:
+    """PyTorch's own format: a pickle, of which only tensors and containers are unpickled."""
+    with _opened(path, "PyTorch"):
+        pass
+    try:
+        import torch
+    except ImportError as error:
         raise ValueError(
-            f"weights must be a whole safetensors file; this one cannot be read ({error}). "
+            "weights in PyTorch's format need PyTorch to be read; install it with "
+            '`pip install "keras-resnets[torch]"`, or use a .safetensors file. '
             f"Received: {path!r}"
         ) from error
+    try:
+        # With weights_only PyTorch builds nothing but tensors and plain containers; a file that
+        # asks for more is refused, and never read in another way.
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = _state_dict(content, torch.Tensor)
+        return {name: _as_array(tensor, torch) for name, tensor in tensors.items()}
+    except Exception as error:  # A damaged pickle makes it raise whatever it happens to meet.
+        reason = str(error).split("\n")[0] or type(error).__name__
+        if "weights_only" in str(error) or "Unsupported" in str(error):
+            reason = "it holds more than tensors, and code in a file is never run"
+        raise _unreadable("PyTorch", path, reason) from error
+
+
+def _opened(path: str, kind: str):
+    """The file, open; what cannot be opened is refused in our words."""
+    try:
+        return open(path, "rb")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _unreadable(kind, path, error) from error
+
+
+def _state_dict(content: Any, tensor_type: type) -> Mapping[str, Any]:
+    """The mapping from names to tensors, wherever a training script put it."""
+    while isinstance(content, Mapping):
+        if content and all(isinstance(value, tensor_type) for value in content.values()):
+            return content
+        nested = [content[key] for key in _NESTED if isinstance(content.get(key), Mapping)]
+        if not nested:
+            others = [str(k) for k, v in content.items() if not isinstance(v, tensor_type)]
+            raise ValueError(
+                f"it holds no tensors by name, nor under {' or '.join(map(repr, _NESTED))}; "
+                f"what else it holds: {listed(others)}"
+            )
+        content = nested[0]
+    raise ValueError(f"it holds a {type(content).__name__} instead of tensors by name")
+
+
+def _as_array(tensor, torch) -> np.ndarray:
+    tensor = tensor.detach()
+    return (tensor.to(torch.float32) if tensor.is_floating_point() else tensor).numpy()
+
+
+def _unwrapped(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Without the prefixes of wrappers: they stand in front of all names or none."""
+    arrays = dict(arrays)
+    while arrays:
+        prefix = next((p for p in _WRAPPERS if all(n.startswith(p) for n in arrays)), None)
+        if prefix is None:
+            break
+        arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
+    return arrays
+
+
+# Layouts of Keras --------------------------------------------------------------------------------
 
 
 def _read_weights_h5(path: str) -> dict[str, np.ndarray]:
+    return _read_h5(path, path, ".weights.h5")
+
+
+def _read_keras(path: str) -> dict[str, np.ndarray]:
+    """The weights inside a saved model; its architecture is not looked at."""
+    with _opened(path, ".keras") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                content = io.BytesIO(archive.read("model.weights.h5"))
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            KeyError,
+            OSError,
+            ValueError,
+            EOFError,
+            RuntimeError,  # Encrypted, or compressed in a way that Python lacks.
+        ) as error:
+            raise _unreadable(".keras", path, error) from error
+    return _read_h5(content, path, ".keras")
+
+
+def _read_h5(file: str | io.BytesIO, path: str, kind: str) -> dict[str, np.ndarray]:
     """Keras numbers layers by class; beside it stands the layer's name, which we go by."""
     arrays = {}
 
@@ -86,16 +275,27 @@ def _read_weights_h5(path: str) -> dict[str, np.ndarray]:
             if name is None:
                 raise ValueError("its layers have no names; save it again with a newer Keras")
             for key, array in group["vars"].items():
-                arrays[f"{name}/{key}"] = np.asarray(array)
+                # Keras marks what HDF5 has no type for.
+                is_bfloat16 = array.attrs.get("dtype") == "bfloat16"
+                values = np.asarray(array)
+                arrays[f"{name}/{key}"] = _widened(values.view("<u2")) if is_bfloat16 else values
 
     try:
-        with h5py.File(path) as file:
-            file.visititems(collect)
+        with h5py.File(file) as content:
+            content.visititems(collect)
     except FileNotFoundError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ValueError(
-            f"weights must be a whole .weights.h5 file; this one cannot be read ({error}). "
-            f"Received: {path!r}"
-        ) from error
+        raise _unreadable(kind, path, error) from error
     return arrays
+
+
+_READERS = {
+    ".safetensors": ("torch", _read_safetensors),
+    ".pth": ("torch", _read_pth),
+    ".pt": ("torch", _read_pth),
+    ".bin": ("torch", _read_pth),
+    ".weights.h5": ("keras", _read_weights_h5),
+    ".keras": ("keras", _read_keras),
+}
+ENDINGS = ", ".join(list(_READERS)[:-1]) + f" or {list(_READERS)[-1]}"

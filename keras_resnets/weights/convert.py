@@ -7,19 +7,24 @@ variable, and the layer's class how the axes go.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import os
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+import uuid
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import safetensors
+import safetensors.numpy
 
 from keras_resnets.blocks import keras_name
 from keras_resnets.graph import flat_layers
 from keras_resnets.layers.scheduled_rate import ScheduledRate
-from keras_resnets.weights import checkpoint
-from keras_resnets.weights.checkpoint import Checkpoint
+from keras_resnets.weights import checkpoint, hub, layouts, pretrained
+from keras_resnets.weights.checkpoint import Checkpoint, listed
 
 # The leaves of a PyTorch module and the Keras variables they can be.
 _LEAVES = {
@@ -28,10 +33,12 @@ _LEAVES = {
     "running_mean": ("moving_mean",),
     "running_var": ("moving_variance",),
 }
-_COUNTER = "num_batches_tracked"  # PyTorch's, without meaning here.
 
 # PyTorch's axis order (out, in, height, width) or (out, in) to Keras', by the rank of the kernel.
 _AXES = {4: (2, 3, 1, 0), 2: (1, 0)}
+
+# How images are prepared for published weights, for a file's metadata.
+_PREPARATION = ("mean", "std", "input_size", "crop_pct", "interpolation")
 
 # The classifier: `fc`, or everything in `head`.
 _HEAD_MODULES = ("fc", "head")
@@ -64,7 +71,7 @@ class LoadReport:
 
     def __str__(self) -> str:
         rows = dataclasses.asdict(self).items()
-        return "\n".join(f"{kind:<11}{len(names):>6}  {_listed(names)}" for kind, names in rows)
+        return "\n".join(f"{kind:<11}{len(names):>6}  {listed(names)}" for kind, names in rows)
 
 
 def load_weights(
@@ -79,8 +86,9 @@ def load_weights(
 
     Args:
         model: a model built by this package, or any whose layers are named by the same rule.
-        source: path of a `.safetensors` file in timm's layout or of a `.weights.h5` file, or a
-            mapping from PyTorch's names to arrays.
+        source: a file (see `checkpoint.read`; its layout is recognised), a folder or
+            `"hf://owner/repository"` (see `hub.fetch`), or a mapping from PyTorch's names to
+            arrays.
         strict: False loads what fits and leaves the rest; see the report.
         prefix: the one that the backbone was built with.
         head: `"load"`, or `"fresh"` to leave the classifier as it is. A model without a
@@ -90,8 +98,9 @@ def load_weights(
         A report of what was loaded and what was not.
 
     Raises:
-        ValueError: if an argument is out of its range, the file is damaged, or, being strict, a
-            tensor of the checkpoint is not used or a variable of the model not set.
+        ValueError: if an argument is out of its range, the file is damaged or cannot be had, a
+            tensor is not finite, or, being strict, a tensor of the checkpoint is not used or a
+            variable of the model not set.
         TypeError: if `model` or `source` is something else.
         FileNotFoundError: if there is no such file.
 
@@ -119,7 +128,7 @@ def load_weights(
         if skip_head and _in_head(layer_name, prefix):
             skipped.append(name)
         elif variable is None:
-            if not name.endswith(_COUNTER):
+            if not name.endswith(checkpoint.COUNTER):
                 unexpected.append(name)
         else:
             # A tensor of another rank keeps its axes and counts among those that do not fit.
@@ -152,14 +161,119 @@ def load_weights(
         hint = ' Pass head="fresh" to keep the model\'s own classifier.' if only_head else ""
         raise ValueError(
             f"weights must fit the model: {file.source!r} does not fit {model.name!r}. "
-            f"In the file only ({len(in_file)}): {_listed(in_file)}. "
-            f"In the model only ({len(in_model)}): {_listed(in_model)}. "
-            f"Other shape ({len(reshaped)}): {_listed(report.reshaped)}.{hint}"
+            f"In the file only ({len(in_file)}): {listed(in_file)}. "
+            f"In the model only ({len(in_model)}): {listed(in_model)}. "
+            f"Other shape ({len(reshaped)}): {listed(report.reshaped)}.{hint}"
         )
     for tensor in placed:
         if tensor.fits:
             tensor.variable.assign(tensor.array)
     return report
+
+
+def save_safetensors(
+    model: keras.Model,
+    path: str | os.PathLike,
+    *,
+    architecture: str | None = None,
+    tag: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    prefix: str = "",
+) -> None:
+    """Writes a model's weights as timm would: its names, shapes and axis order.
+
+    timm loads the file with `strict=True` into the architecture of the same name, and
+    `load_weights` into ours, bit by bit the same. A path whose writing fails keeps what it held.
+
+    Args:
+        model: a model built by this package, or any whose layers are named by the same rule.
+        path: the file, ending in `.safetensors`.
+        architecture: for the file's metadata; default: the model's name, which is the variant's
+            unless it was built with another.
+        tag: name of the weights, for the metadata. That of published weights brings along how
+            their images are prepared.
+        metadata: more of it; values that are no strings are written as JSON.
+        prefix: the one that the backbone was built with; layers without it are left out.
+
+    Raises:
+        ValueError: if the path does not end so or its folder does not exist, or a layer has a
+            variable that PyTorch's modules lack.
+        TypeError: if `model` is something else.
+        OSError: if the file cannot be written; nothing is left behind.
+
+    Example:
+
+    >>> model = keras_resnets.ResNeSt50(weights=None, classes=10)
+    >>> keras_resnets.save_safetensors(model, "mine.safetensors")
+    >>> timm.create_model("resnest50d", num_classes=10, checkpoint_path="mine.safetensors")
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"model must be a keras.Model. Received: model={type(model).__name__}")
+    path = os.fspath(path)
+    folder = os.path.dirname(path) or "."
+    if not path.endswith(".safetensors") or os.path.isdir(path):
+        raise ValueError(f"path must be a file ending in .safetensors. Received: path={path!r}")
+    if not os.path.isdir(folder):
+        raise ValueError(f"path must be in a folder that exists. Received: path={path!r}")
+    architecture = model.name if architecture is None else architecture
+    texts = _metadata(architecture, tag, metadata or {})
+    tensors = _pytorch_tensors(model, prefix)
+
+    # Beside the file, so that the last step is a renaming, which happens wholly or not at all.
+    unfinished = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        safetensors.numpy.save_file(tensors, unfinished, metadata=texts)
+        os.replace(unfinished, path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise OSError(
+            f"path must be writable, on a disk with room; nothing was written ({error}). "
+            f"Received: path={path!r}"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):  # Renamed, or never made.
+            os.remove(unfinished)
+
+
+def _metadata(architecture: str, tag: str | None, more: Mapping[str, Any]) -> dict[str, str]:
+    values = {"architecture": architecture, "tag": tag}
+    if tag is not None:
+        # A tag of one's own is as good; only a published one is known.
+        with contextlib.suppress(ValueError):
+            known = pretrained.find(architecture, tag)
+            values |= {field: getattr(known, field) for field in _PREPARATION}
+    values |= more
+    texts = {
+        key: value if isinstance(value, str) else json.dumps(value)
+        for key, value in values.items()
+        if value is not None
+    }
+    return texts | {"format": "pt"}
+
+
+def _pytorch_tensors(model: keras.Model, prefix: str) -> dict[str, np.ndarray]:
+    """Every variable under its name in PyTorch's state dict, and the counters that belong there."""
+    leaves = {name: leaf for leaf, names in _LEAVES.items() for name in names}
+    tensors, unknown = {}, []
+    for name, layer in _layers_by_name(model).items():
+        if not name.startswith(keras_name(prefix)):
+            continue
+        module = layouts.module_path(name.removeprefix(keras_name(prefix)))
+        for variable in layer.weights:
+            if variable.name not in leaves:
+                unknown.append(f"{name}/{variable.name}")
+                continue
+            array = keras.ops.convert_to_numpy(variable).astype(np.float32)
+            if variable.name == "kernel" and array.ndim in _AXES:
+                array = array.transpose(np.argsort(_AXES[array.ndim]))
+            tensors[f"{module}.{leaves[variable.name]}"] = np.ascontiguousarray(array)
+            if variable.name == "moving_mean":
+                tensors[f"{module}.{checkpoint.COUNTER}"] = np.zeros((), np.int64)
+    if unknown:
+        raise ValueError(
+            f"model must have the variables of PyTorch's modules only, {' and '.join(leaves)}. "
+            f"Received: {listed(unknown)}"
+        )
+    return tensors
 
 
 class _Placed(NamedTuple):
@@ -209,9 +323,11 @@ def _as_checkpoint(source) -> Checkpoint:
     if isinstance(source, Checkpoint):
         return source
     if isinstance(source, Mapping) and all(isinstance(name, str) for name in source):
-        return Checkpoint("mapping", "torch", {k: np.asarray(v) for k, v in source.items()})
+        arrays = layouts.to_timm({name: np.asarray(array) for name, array in source.items()})
+        return checkpoint.checked(Checkpoint("mapping", "torch", arrays))
     if isinstance(source, (str, os.PathLike)):
-        return checkpoint.read(source)
+        found = hub.is_source(source) or os.path.isdir(source)
+        return checkpoint.read(hub.fetch(source).path if found else source)
     raise TypeError(
         "source must be a path or a mapping from names to arrays. "
         f"Received: source={type(source).__name__}"
@@ -274,10 +390,3 @@ def _adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
         return kernel.sum(axis=2, keepdims=True)
     repeated = np.tile(kernel, (1, 1, -(-channels // kernel.shape[2]), 1))[:, :, :channels]
     return repeated * (kernel.shape[2] / channels)
-
-
-def _listed(names: Sequence[str], most: int = 12) -> str:
-    if not names:
-        return "none"
-    more = f", ... {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

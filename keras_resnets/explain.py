@@ -1,0 +1,229 @@
+"""Grad-CAM: which part of an image a class score rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import KerasTensor, layers, ops
+
+from keras_resnets.variant import is_number, require
+
+_GLOBAL_POOLS = (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
+
+# Of the overlay: black, violet, red, yellow, white. Lightness rises all the way, so that it reads
+# the same in greyscale and to colour-blind eyes.
+_COLOURS = np.float32([[0, 0, 0], [87, 16, 110], [229, 60, 50], [250, 190, 60], [252, 255, 220]])
+
+
+def grad_cam(
+    model: keras.Model, images: Any, class_index: int | Sequence[int] | None = None
+) -> np.ndarray:
+    """Heat maps of what speaks for a class.
+
+    The channels of the last feature map are weighted by the mean gradient of the class's logit and
+    added up; what speaks against the class is cut off. The gradient is the logit's also where the
+    model ends in a softmax: a probability near 1 has none.
+
+    Args:
+        model: a functional classifier, of any family or one's own: a feature map, its global
+            pooling (or a `Flatten`), and dense layers of which the last gives the classes. It may
+            have been loaded from a file.
+        images: what the model takes, `(batch, height, width, channels)`: preprocessed as for a
+            prediction.
+        class_index: the class for all images, or one for each; default: each image's likeliest.
+
+    Returns:
+        Float32 heat `(batch, height, width)` for the images' pixels, enlarged from the feature map.
+        An image's highest value is 1; it is all zeros where nothing speaks for the class.
+
+    Raises:
+        ValueError: if the model is another, the images do not fit it or `class_index` is no class
+            of it.
+        RuntimeError: if the Keras backend has no gradients.
+
+    Example:
+
+    >>> model = keras_resnets.ResNeSt50(weights="in1k")
+    >>> images = keras_resnets.preprocessor("resnest50d.in1k").load("cat.jpg")
+    >>> keras_resnets.grad_cam(model, images).shape
+    (1, 224, 224)
+
+    Source:
+        Selvaraju et al., arXiv:1610.02391, equations 1 and 2.
+    """
+    features, classifier = _parts(model)
+    images = ops.convert_to_tensor(images)
+    wanted = (None, *model.input.shape[1:])
+    require(
+        len(images.shape) == 4
+        and images.shape[0] > 0
+        and all(a in (None, b) for a, b in zip(wanted, images.shape, strict=True)),
+        f"images must have the shape {wanted} that the model takes, and be one or more",
+        shape=tuple(images.shape),
+    )
+    maps = run(keras.Model(model.input, features), images)
+    head = keras.Model(features, classifier.input)
+
+    def logits_of(maps: Any) -> Any:
+        x = head(maps, training=False)
+        x = ops.matmul(x, ops.cast(classifier.kernel, x.dtype))
+        return x if classifier.bias is None else x + ops.cast(classifier.bias, x.dtype)
+
+    maps = ops.convert_to_tensor(maps)
+    classes = _classes(class_index, ops.convert_to_numpy(logits_of(maps)))
+    chosen = ops.one_hot(classes, classifier.units)
+
+    def score(maps: Any) -> Any:
+        # One sum for the batch: an image's features act on its own logits only.
+        logits = logits_of(maps)
+        return ops.sum(logits * ops.cast(chosen, logits.dtype))
+
+    gradients = ops.convert_to_numpy(_gradient(score, maps)).astype("float32")
+    weights = gradients.mean(axis=(1, 2), keepdims=True)
+    heat = (weights * ops.convert_to_numpy(maps).astype("float32")).sum(-1, keepdims=True)
+    heat = _enlarged(np.maximum(heat, 0), images.shape[1:3])
+    highest = heat.max(axis=(1, 2), keepdims=True)
+    return heat / np.where(highest > 0, highest, 1)
+
+
+def overlay(image: Any, heat: np.ndarray, alpha: float = 0.5) -> np.ndarray:
+    """Paints a heat map over its image.
+
+    Args:
+        image: RGB `(height, width, 3)`, uint8 or float from 0 to 255, not normalised; see
+            `Preprocessor.to_rgb` for what a model saw. It is not modified.
+        heat: `(rows, columns)` from 0 to 1, such as one of `grad_cam`'s maps; it is stretched to
+            the image.
+        alpha: from 0, the image alone, to 1, the heat alone.
+
+    Returns:
+        A uint8 RGB array of the image's shape.
+
+    Raises:
+        ValueError: if an argument has another shape or range.
+
+    Example:
+
+    >>> picture = keras_resnets.explain.overlay(preprocess.to_rgb(images)[0], heat[0])
+    """
+    image, heat = np.asarray(image, "float32"), np.asarray(heat, "float32")
+    require(
+        image.ndim == 3 and image.shape[-1] == 3,
+        "image must be RGB of shape (height, width, 3)",
+        shape=image.shape,
+    )
+    require(
+        heat.ndim == 2 and heat.size > 0 and bool(((heat >= 0) & (heat <= 1)).all()),
+        "heat must have the shape (rows, columns) and values from 0 to 1",
+        shape=heat.shape,
+    )
+    require(is_number(alpha) and 0 <= alpha <= 1, "alpha must be a number from 0 to 1", alpha=alpha)
+    heat = _enlarged(heat[None, ..., None], image.shape[:2])[0]
+    stops = np.linspace(0, 1, len(_COLOURS))
+    colours = np.stack([np.interp(heat, stops, channel) for channel in _COLOURS.T], axis=-1)
+    return np.clip(np.rint((1 - alpha) * image + alpha * colours), 0, 255).astype("uint8")
+
+
+def run(model: keras.Model, images: Any) -> Any:
+    """The output of a model that is run once, by the way that starts fastest."""
+    # On JAX a model run layer by layer compiles every operation by itself, which takes minutes.
+    if keras.backend.backend() == "jax":
+        return model.predict_on_batch(images)
+    return model(images, training=False)
+
+
+def _parts(model: Any) -> tuple[KerasTensor, layers.Dense]:
+    """The last feature map of a classifier and its last dense layer."""
+    require(
+        isinstance(model, keras.Model)
+        and hasattr(model, "operations")
+        and len(model.inputs) == len(model.outputs) == 1,
+        "model must be a functional keras.Model with one image input and one output",
+        model=model,
+    )
+    way = _way_back(model)
+    classifier = next((step for step in way if isinstance(step, layers.Dense)), None)
+    pools = [step for step in way if isinstance(step, _GLOBAL_POOLS) and not step.keepdims]
+    # Networks without a global pool flatten their feature map.
+    flattens = [step for step in way if isinstance(step, layers.Flatten)]
+    ends = pools or flattens
+    require(
+        classifier is not None and len(ends) > 0 and len(ends[0].input.shape) == 4,
+        "model must end in a global pooling (or Flatten) of a feature map and a Dense classifier, "
+        "in its own graph",
+        model=model.name,
+    )
+    return ends[0].input, classifier
+
+
+def _way_back(model: keras.Model) -> list[keras.Operation]:
+    """The operations from the output back to the image, by the first input of each."""
+    producers = {
+        id(output): operation
+        for operation in model.operations
+        for output in _as_list(operation.output)
+    }
+    way, tensor = [], model.outputs[0]
+    while id(tensor) in producers:
+        operation = producers[id(tensor)]
+        inputs = _as_list(getattr(operation, "input", None))
+        if not inputs or inputs[0] is tensor:
+            break
+        way.append(operation)
+        tensor = inputs[0]
+    return way
+
+
+def _as_list(value: Any) -> list:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _classes(class_index: int | Sequence[int] | None, logits: np.ndarray) -> np.ndarray:
+    """The class of each image, checked."""
+    batch, count = logits.shape
+    if class_index is None:
+        return logits.argmax(-1)
+    classes = np.asarray(class_index)
+    require(
+        classes.dtype.kind in "iu"
+        and classes.shape in ((), (batch,))
+        and bool(((classes >= 0) & (classes < count)).all()),
+        f"class_index must be an int from 0 to {count - 1}, or one for each of the {batch} images",
+        class_index=class_index,
+    )
+    return np.broadcast_to(classes, (batch,)).astype("int32")
+
+
+def _gradient(score: Callable[[Any], Any], at: Any) -> Any:
+    """The gradient of a scalar function of one tensor: what Keras has no public operation for."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(at)
+            value = score(at)
+        return tape.gradient(value, at)
+    if backend == "jax":
+        import jax
+
+        return jax.grad(score)(at)
+    if backend == "torch":
+        import torch
+
+        with torch.enable_grad():
+            at = at.detach().requires_grad_(True)
+            return torch.autograd.grad(score(at), at)[0]
+    raise RuntimeError(
+        "the Keras backend must be tensorflow, jax or torch, which have gradients. "
+        f"Received: backend={backend!r}"
+    )
+
+
+def _enlarged(heat: np.ndarray, sides: tuple[int, int]) -> np.ndarray:
+    """(N, rows, columns, 1) to (N, height, width) by linear interpolation, which keeps 0 to 1."""
+    heat = ops.image.resize(heat, tuple(sides), "bilinear", data_format="channels_last")
+    return ops.convert_to_numpy(heat)[..., 0]

@@ -1,0 +1,441 @@
+"""Files from the hub: its real client against a small server on loopback that speaks its endpoints.
+
+The client reads `HF_ENDPOINT`, `HF_HOME` and the rest when it is imported, so it runs in processes
+of its own; each does several things, because starting Keras takes longer than all of them.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import warnings
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from cases import CASES
+from safetensors.numpy import save, save_file
+from test_checkpoints import assert_same, build, state_of, weights_of
+
+import keras_resnets as kr
+from keras_resnets import variant as variant_module
+from keras_resnets.weights import hub
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+CHANGES = dict(CASES["basic"].changes)  # A tiny ResNet-18.
+WEIGHTS = save(state_of("basic"))
+CONFIG = {"architecture": "resnet18", "num_classes": 10, "pretrained_cfg": {"license": "mit"}}
+
+
+class Repository:
+    """What the server has under a name, and how it misbehaves."""
+
+    def __init__(self, files, *, status=200, cut=False, damage=0):
+        self.files = files
+        self.status = status  # Of every answer, if not 200.
+        self.cut = cut  # Whether the first answer stops in the middle.
+        self.damage = damage  # How many answers have a wrong byte.
+
+
+class Handler(BaseHTTPRequestHandler):
+    """`/owner/repository/resolve/revision/file`, with the headers that the client reads."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self):
+        self.answer(with_body=False)
+
+    def do_GET(self):
+        self.answer(with_body=True)
+
+    def answer(self, with_body: bool) -> None:
+        server = self.server
+        name, _, rest = self.path.lstrip("/").partition("/resolve/")
+        revision, _, file = rest.partition("/")
+        asked = (self.command, name, revision, file, self.headers.get("Range"))
+        server.requests.append(asked)
+        repository = server.repositories.get(name)
+        if repository is None:
+            return self.refuse(401, "RepoNotFound")  # The hub does not tell what is private.
+        if repository.status != 200:
+            code = {401: "RepoNotFound", 403: "GatedRepo"}.get(repository.status)
+            return self.refuse(repository.status, code)
+        if revision not in ("main", COMMIT):
+            return self.refuse(404, "RevisionNotFound")
+        if file not in repository.files:
+            return self.refuse(404, "EntryNotFound")
+        content = repository.files[file]
+        large = not file.endswith(".json")
+        etag = hashlib.new("sha256" if large else "sha1", content).hexdigest()
+        begin = 0
+        if self.headers.get("Range"):
+            begin = int(self.headers["Range"].removeprefix("bytes=").split("-")[0])
+        self.send_response(206 if begin else 200)
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("ETag", f'"{etag}"')
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(len(content) - begin))
+        if begin:
+            self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
+        self.end_headers()
+        if not with_body:
+            return None
+        body = bytearray(content[begin:])
+        if large and repository.damage:
+            repository.damage -= 1
+            body[-1] ^= 1  # A value: the file stays well-formed.
+        if large and repository.cut:
+            repository.cut = False
+            body = body[: len(body) // 2]
+            self.close_connection = True
+        self.wfile.write(body)
+        return None
+
+    def refuse(self, status: int, code: str | None) -> None:
+        self.send_response(status)
+        if code:
+            self.send_header("X-Error-Code", code)
+        if code == "EntryNotFound":
+            self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *arguments):
+        pass
+
+
+@contextlib.contextmanager
+def serving(repositories: dict[str, Repository]):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.repositories, server.requests = repositories, []
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+PRELUDE = f"""
+import json, os, time, warnings
+import numpy as np
+import keras_resnets as kr
+from keras_resnets.weights import hub
+CHANGES = {CHANGES!r}
+results = {{}}
+
+def attempt(name, action):
+    start = time.monotonic()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            result = action()
+        except Exception as error:
+            result = [type(error).__name__, str(error)]
+    results[name] = result
+    results[name + " warnings"] = [str(w.message) for w in caught if "licence" in str(w.message)]
+    results[name + " seconds"] = time.monotonic() - start
+
+def described(model):
+    total = sum(float(np.abs(np.asarray(w)).astype("float64").sum()) for w in model.get_weights())
+    return [model.name, list(model.output_shape), total]
+
+def fetched(source):
+    found = hub.fetch(source)
+    return [os.path.basename(found.path), os.path.getsize(found.path), found.config]
+"""
+
+
+def client(script: str, endpoint: str, home: Path, **environment: str) -> dict:
+    """What a script found out, run beside the server with a cache of its own."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
+    result = subprocess.run(
+        [sys.executable, "-c", PRELUDE + script + "\nprint(json.dumps(results))"],
+        env=kept
+        | dict(
+            HF_ENDPOINT=endpoint,
+            HF_HOME=str(home),
+            HF_HUB_DISABLE_TELEMETRY="1",
+            NO_PROXY="127.0.0.1",
+            PYTHONPATH=str(Path(kr.__file__).parents[1]),
+        )
+        | environment,
+        capture_output=True,
+        text=True,
+        timeout=1200,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def described(model) -> list:
+    total = sum(float(np.abs(w).astype("float64").sum()) for w in model.get_weights())
+    return [model.name, list(model.output_shape), pytest.approx(total, rel=1e-6)]
+
+
+def endpoint(server) -> str:
+    return f"http://127.0.0.1:{server.server_address[1]}"
+
+
+def files(**others: bytes) -> dict[str, bytes]:
+    return {"config.json": json.dumps(CONFIG).encode(), "model.safetensors": WEIGHTS} | others
+
+
+@pytest.fixture(scope="module")
+def expected():
+    model = build("basic", classes=10)
+    kr.load_weights(model, state_of("basic"))
+    return described(model)
+
+
+def test_downloads(tmp_path, expected):
+    """Everything that can happen while the server is up."""
+    gated = {"license": "cc-by-nc-4.0", **CONFIG}
+    repositories = {
+        "me/whole": Repository(files()),
+        # The client writes 10 MiB at a time, so that much must have come for it to go on there.
+        "me/cut": Repository({"model.safetensors": bytes(24 * 2**20)}, cut=True),
+        "me/damaged-once": Repository(files(), damage=1),
+        "me/damaged": Repository(files(), damage=99),
+        "me/empty": Repository({"README.md": b"nothing"}),
+        "me/no-config": Repository({"model.safetensors": WEIGHTS}),
+        "me/gated": Repository(files(), status=403),
+        "me/broken-config": Repository(files() | {"config.json": b"[1, 2"}),
+        "timm/resnet18.tv_in1k": Repository(files()),
+        "timm/resnet18.fb_ssl_yfcc100m_ft_in1k": Repository(files()),
+        "me/licence": Repository(files() | {"config.json": json.dumps(gated).encode()}),
+    }
+    script = """
+attempt("whole", lambda: fetched("hf://me/whole"))
+attempt("again", lambda: fetched("hf://me/whole"))
+attempt("revision", lambda: fetched("hf://me/whole@COMMIT"))
+attempt("unknown revision", lambda: fetched("hf://me/whole@v7"))
+attempt("model", lambda: described(kr.create_model("hf://me/whole", **CHANGES)))
+attempt("cut", lambda: fetched("hf://me/cut"))
+attempt("damaged once", lambda: described(kr.ResNet18(weights="hf://me/damaged-once", **CHANGES)))
+attempt("damaged", lambda: fetched("hf://me/damaged"))
+attempt("empty", lambda: fetched("hf://me/empty"))
+attempt("no config", lambda: fetched("hf://me/no-config"))
+attempt("no architecture", lambda: kr.create_model("hf://me/no-config"))
+attempt("broken config", lambda: kr.create_model("hf://me/broken-config"))
+attempt("private", lambda: kr.ResNet18(weights="hf://me/private"))
+attempt("gated", lambda: kr.ResNet18(weights="hf://me/gated"))
+attempt("other", lambda: kr.ResNet50(weights="hf://me/whole"))
+attempt("tag", lambda: described(kr.ResNet18(weights="tv_in1k", **CHANGES)))
+for name in ("non-commercial", "non-commercial again"):
+    attempt(name, lambda: described(
+        kr.ResNet18(weights="fb_ssl_yfcc100m_ft_in1k", **CHANGES)))
+attempt("by config", lambda: described(kr.ResNet18(weights="hf://me/licence", **CHANGES)))
+model = kr.ResNet18(weights=None, classes=10, **CHANGES)
+attempt("load_weights", lambda: kr.load_weights(model, "hf://me/whole").fits)
+results["left"] = [f for _, _, fs in os.walk(os.environ["HF_HOME"]) for f in fs if "incomp" in f]
+""".replace("COMMIT", COMMIT)
+    with serving(repositories) as server:
+        found = client(script, endpoint(server), tmp_path)
+        asked = server.requests
+
+    def refused(name: str, *parts: str) -> None:
+        kind, message = found[name]
+        assert kind == "ValueError", message
+        assert message.startswith("weights must be those of a repository that can be read: ")
+        assert str(tmp_path) in message, "the cache is named"
+        for part in parts:
+            assert part in message, name
+
+    whole = ["model.safetensors", len(WEIGHTS), CONFIG]
+    assert found["whole"] == found["again"] == found["revision"] == whole
+    assert found["model"] == found["damaged once"] == found["tag"] == expected
+    assert found["cut"] == ["model.safetensors", 24 * 2**20, None]
+    gets = [request for request in asked if request[:2] == ("GET", "me/whole")]
+    assert len(gets) == 2, "weights and config come once, for all that asked"
+    ranges = [r[4] for r in asked if r[:2] == ("GET", "me/cut") and r[3] == "model.safetensors"]
+    assert ranges == [None, "bytes=10485760-"], "the second goes on where it was cut"
+    refused("unknown revision", "it has no revision 'v7'")
+    refused("damaged", "model.safetensors differs from its SHA-256, twice", "nothing was kept")
+    assert len([r for r in asked if r[:2] == ("GET", "me/damaged")]) == 2
+    assert not list(tmp_path.glob("hub/models--me--damaged/blobs/*"))
+    assert not list(tmp_path.glob("hub/models--me--damaged/snapshots/*/model.safetensors"))
+    refused("empty", "it has neither model.safetensors nor pytorch_model.bin")
+    assert found["no config"] == ["model.safetensors", len(WEIGHTS), None]
+    assert "config.json must name the architecture" in found["no architecture"][1]
+    assert "config.json must be a JSON object" in found["broken config"][1]
+    refused("private", "'me/private': there is no such repository, or it is private", "HF_TOKEN")
+    refused("gated", "access must be granted: accept its terms", "HF_TOKEN")
+    assert found["other"][1] == (
+        "weights must be those of 'resnet50'; the config.json of 'hf://me/whole' says 'resnet18'. "
+        "Build that with create_model('hf://me/whole'), or pass the file itself to load it "
+        "regardless. Received: weights='hf://me/whole'"
+    )
+    assert found["tag warnings"] == []
+    assert found["non-commercial"] == expected
+    assert found["non-commercial warnings"] == [
+        "The weights 'resnet18.fb_ssl_yfcc100m_ft_in1k' have the licence 'cc-by-nc-4.0', which "
+        "forbids commercial use."
+    ]
+    assert found["non-commercial again warnings"] == [], "once is enough"
+    assert len(found["by config warnings"]) == 1
+    assert found["load_weights"] is True
+    assert found["left"] == []
+
+
+def test_without_the_server_what_is_cached_still_loads(tmp_path, expected):
+    pytest.importorskip("torch")
+    import torch
+
+    torch.save({k: torch.from_numpy(a) for k, a in state_of("basic").items()}, tmp_path / "w.bin")
+    pickled = {"pytorch_model.bin": (tmp_path / "w.bin").read_bytes()}
+    config = {"config.json": json.dumps(CONFIG).encode()}
+    repositories = {
+        "me/whole": Repository(files()),
+        "me/bin": Repository(pickled | config),
+        "me/bin-alone": Repository(pickled),
+    }
+    home = tmp_path / "home"
+    script = """
+for name in os.environ["NAMES"].split():
+    attempt(name, lambda: described(kr.ResNet18(weights=f"hf://me/{name}", **CHANGES)))
+"""
+    with serving(repositories) as server:
+        address = endpoint(server)
+        first = client(script, address, home, NAMES="whole bin bin-alone")
+        methods = {(r[0], r[3]) for r in server.requests if r[1] == "me/bin"}
+    names = ("whole", "bin", "bin-alone")
+    assert [first[name] for name in names] == [expected] * 3
+    assert ("GET", "pytorch_model.bin") in methods
+    assert ("GET", "model.safetensors") not in methods
+
+    # The server is down from here on. What is not cached costs the client some 20 seconds then.
+    gone = 'attempt("gone", lambda: kr.ResNet18(weights="hf://me/gone", **CHANGES))'
+    for cached, environment in ((names[:1], {}), (names, {"HF_HUB_OFFLINE": "1"})):
+        found = client(script + gone, address, home, NAMES=" ".join(cached), **environment)
+        assert [found[name] for name in cached] == [expected] * len(cached)
+        kind, message = found["gone"]
+        assert kind == "ValueError"
+        offline = "it is not in the cache and HF_HUB_OFFLINE is set: unset it"
+        down = "it is not in the cache and the hub cannot be reached: check the network"
+        assert (offline if environment else down) in message
+        assert "'me/gone'" in message
+        assert address in message
+        assert str(home) in message
+
+
+# Names and folders, without a server --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", ["hf://", "hf://me", "hf://me/a/b", "hf://me/a@", "hf://me a/b"])
+def test_an_address_that_is_none_is_refused(source):
+    for load in (lambda: kr.ResNet18(weights=source), lambda: kr.create_model(source)):
+        with pytest.raises(ValueError, match="weights on the hub must be named 'hf://owner/repo"):
+            load()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A fine-tuned checkpoint in a folder like a repository."""
+    path = tmp_path / "mine"
+    path.mkdir()
+    save_file(state_of("basic"), str(path / "model.safetensors"))
+    (path / "config.json").write_text(json.dumps(CONFIG))
+    return path
+
+
+def rewrite(folder: Path, **changes) -> None:
+    (folder / "config.json").write_text(json.dumps(CONFIG | changes))
+
+
+def test_a_folder_builds_the_architecture_that_its_config_names(folder, expected):
+    assert described(kr.create_model(str(folder), **CHANGES)) == expected
+    assert described(kr.create_model(folder, **CHANGES)) == expected
+    assert described(kr.ResNet18(weights=folder, **CHANGES)) == expected
+    model = build("basic", classes=10)
+    assert kr.load_weights(model, folder).fits
+    assert_same(weights_of(model), weights_of(kr.create_model(folder, **CHANGES)))
+    with pytest.raises(ValueError, match="a repository has its own"):
+        kr.create_model(folder, weights=None)
+
+
+def test_a_folder_of_a_models_name_needs_its_path(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    folder.rename(folder.parent / "resnet18")
+    assert kr.create_model("./resnet18", **CHANGES).output_shape == (None, 10)
+    assert kr.create_model("resnet18", weights=None, **CHANGES).output_shape == (None, 1000)
+
+
+def test_the_channels_are_those_of_the_config(folder):
+    state = state_of("basic")
+    state["conv1.weight"] = state["conv1.weight"][:, :1].copy()
+    save_file(state, str(folder / "model.safetensors"))
+    rewrite(folder, model_args={"in_chans": 1})
+    model = kr.create_model(folder, **CHANGES)
+    assert model.input_shape == (None, None, None, 1)
+    rewrite(folder, pretrained_cfg={"input_size": [1, 28, 28]})
+    assert kr.create_model(folder, **CHANGES).input_shape == (None, None, None, 1)
+    assert kr.create_model(folder, input_shape=(32, 32, 3), **CHANGES).input_shape[-1] == 3
+
+
+def test_a_config_that_contradicts_its_weights_is_refused(folder):
+    rewrite(folder, num_classes=12)
+    with pytest.raises(ValueError, match=r"whose classifier has 10 classes.*num_classes=12"):
+        kr.create_model(folder, **CHANGES)
+    rewrite(folder, architecture="resnet_of_mine")
+    with pytest.raises(ValueError, match="name must be one of list_models"):
+        kr.create_model(folder)
+    with pytest.raises(ValueError, match=r"must be those of 'resnet18'; the config\.json of"):
+        kr.ResNet18(weights=folder)
+    rewrite(folder, model_args={"output_stride": 8, "drop_rate": 0.1})
+    with pytest.raises(ValueError, match="has model_args that change it: output_stride"):
+        kr.create_model(folder, **CHANGES)
+
+
+def test_preprocessing_inside_the_model_has_the_mean_of_the_weights(folder):
+    images = np.random.RandomState(0).randint(0, 256, (1, 64, 64, 3)).astype("float32")
+    mean, std = np.array([0.5, 0.4, 0.3]), np.array([0.5, 0.25, 0.2])
+    rewrite(folder, pretrained_cfg={"mean": mean.tolist(), "std": std.tolist()})
+    inside = kr.create_model(folder, include_preprocessing=True, **CHANGES)
+    outside = kr.create_model(folder, **CHANGES)
+    expected = keras.ops.convert_to_numpy(outside((images / 255 - mean) / std))
+    ours = keras.ops.convert_to_numpy(inside(images))
+    np.testing.assert_allclose(ours, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("found", [[], ["a.safetensors", "b.pth"], ["notes.txt"]], ids=str)
+def test_a_folder_without_one_file_of_weights_is_refused(found, tmp_path):
+    for name in found:
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(ValueError, match=r"weights must be a folder with model\.safetensors or"):
+        hub.fetch(tmp_path)
+
+
+def test_a_single_file_of_another_name_will_do(folder, expected):
+    (folder / "model.safetensors").rename(folder / "best.safetensors")
+    assert described(kr.create_model(folder, **CHANGES)) == expected
+
+
+def test_a_licence_is_mentioned_once(folder):
+    variant_module._warn_of_licence.cache_clear()
+    rewrite(folder, pretrained_cfg={"license": "unknown"})
+    with pytest.warns(UserWarning, match="'unknown', which is not known to allow any use"):
+        kr.create_model(folder, **CHANGES)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*licence")
+        kr.create_model(folder, **CHANGES)
+        rewrite(folder)  # MIT
+        kr.create_model(folder, **CHANGES)
+
+
+def test_a_variant_without_published_weights_says_so():
+    with pytest.raises(ValueError, match="no checkpoint of 'resnet20' is published"):
+        kr.ResNet20()
+    with pytest.raises(
+        ValueError, match="weights must be a published tag of 'resnet18': "
+    ) as error:
+        kr.ResNet18(weights="tv_in2k")
+    assert "Did you mean 'tv_in1k'?" in str(error.value)
