@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import keras
 from keras import KerasTensor, layers
 
-from keras_resnets.layers import DropBlock2D, DropPath, GroupedConv2D, PadChannels
+from keras_resnets.layers import DropBlock2D, DropPath, GroupedConv2D, PadChannels, Subsample2D
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -230,7 +230,7 @@ def zero_padding(
     Source: option (A) of He et al., arXiv:1512.03385, section 3.3, used for CIFAR (section 4.2).
     """
     if stride > 1:
-        x = layers.AveragePooling2D(1, stride, name=keras_name(f"{name}.pool"))(x)
+        x = Subsample2D(stride, name=keras_name(f"{name}.pool"))(x)
     return PadChannels(filters, name=keras_name(f"{name}.pad"))(x)
 
 

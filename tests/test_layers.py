@@ -15,7 +15,15 @@ import pytest
 from hypothesis import strategies
 from keras import ops
 
-from keras_resnets.layers import DropBlock2D, DropPath, GroupedConv2D, PadChannels, SplitChannels
+import keras_resnets as kr
+from keras_resnets.layers import (
+    DropBlock2D,
+    DropPath,
+    GroupedConv2D,
+    PadChannels,
+    SplitChannels,
+    Subsample2D,
+)
 
 HALF_POLICIES = ["mixed_bfloat16", "mixed_float16"]
 HALF_TYPE = {"mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
@@ -909,3 +917,43 @@ def test_inputs_that_cannot_be_cut_or_widened_are_refused_with_their_shape():
         SplitChannels(4)(keras.Input((5, 5, 6)))
     with pytest.raises(ValueError, match=r"channels=4, input shape \(None, 5, 5, 6\)"):
         PadChannels(4)(keras.Input((5, 5, 6)))
+
+
+# Subsample2D --------------------------------------------------------------------------------------
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize(
+    ("height", "width", "stride"), [(8, 8, 2), (9, 7, 2), (7, 10, 3), (5, 4, 1)]
+)
+def test_every_nth_pixel_stays(height, width, stride):
+    layer, x = Subsample2D(stride), random_array(2, height, width, 3)
+    expected = x[:, ::stride, ::stride]
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer(x)), expected)
+    assert layer.compute_output_shape(x.shape) == expected.shape
+    unknown = keras.Input((None, None, 3))
+    assert layer(unknown).shape == (None, None, None, 3)
+    np.testing.assert_array_equal(keras.Model(unknown, layer(unknown))(x), expected)
+    again = keras.layers.deserialize(keras.layers.serialize(layer))
+    assert (type(again), again.stride, again.name) == (Subsample2D, stride, layer.name)
+
+
+@pytest.mark.parametrize("stride", [0, -1, 1.5, True, "2"])
+def test_a_stride_that_is_no_count_is_refused(stride):
+    with pytest.raises(ValueError, match=r"stride must be a positive int\. Received: stride="):
+        Subsample2D(stride)
+
+
+@pytest.mark.backend
+def test_a_compiled_shortcut_of_cifar_networks_equals_the_uncompiled_one():
+    """A pooling of window 1 in its place came out wrong here, and nowhere else: jitted, on JAX."""
+    model = kr.ResNet20(weights=None, depths=(1, 2), planes=(24, 32))
+    for weight in model.weights:
+        low, high = (0.5, 1.5) if weight.name in ("gamma", "moving_variance") else (-0.3, 0.3)
+        weight.assign(np.random.RandomState(len(weight.shape)).uniform(low, high, weight.shape))
+    network = keras.Model(model.input, model.get_layer("P3").output)
+    x = random_array(2, 64, 96, 3)
+    eager = keras.ops.convert_to_numpy(network(x))
+    np.testing.assert_allclose(
+        network.predict_on_batch(x), eager, rtol=0, atol=1e-5 * np.abs(eager).max()
+    )

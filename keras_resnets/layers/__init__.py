@@ -4,5 +4,13 @@ from keras_resnets.layers.channels import PadChannels, SplitChannels
 from keras_resnets.layers.drop_block import DropBlock2D
 from keras_resnets.layers.drop_path import DropPath
 from keras_resnets.layers.grouped_conv import GroupedConv2D
+from keras_resnets.layers.subsample import Subsample2D
 
-__all__ = ["DropBlock2D", "DropPath", "GroupedConv2D", "PadChannels", "SplitChannels"]
+__all__ = [
+    "DropBlock2D",
+    "DropPath",
+    "GroupedConv2D",
+    "PadChannels",
+    "SplitChannels",
+    "Subsample2D",
+]
