@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import KerasTensor, layers, ops
 
+from keras_resnets.graph import way_back
 from keras_resnets.variant import is_number, require
 
 _GLOBAL_POOLS = (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
@@ -144,7 +145,7 @@ def _parts(model: Any) -> tuple[KerasTensor, layers.Dense]:
         "model must be a functional keras.Model with one image input and one output",
         model=model,
     )
-    way = _way_back(model)
+    way = list(way_back(model, model.outputs[0]))
     classifier = next((step for step in way if isinstance(step, layers.Dense)), None)
     pools = [step for step in way if isinstance(step, _GLOBAL_POOLS) and not step.keepdims]
     # Networks without a global pool flatten their feature map.
@@ -157,28 +158,6 @@ def _parts(model: Any) -> tuple[KerasTensor, layers.Dense]:
         model=model.name,
     )
     return ends[0].input, classifier
-
-
-def _way_back(model: keras.Model) -> list[keras.Operation]:
-    """The operations from the output back to the image, by the first input of each."""
-    producers = {
-        id(output): operation
-        for operation in model.operations
-        for output in _as_list(operation.output)
-    }
-    way, tensor = [], model.outputs[0]
-    while id(tensor) in producers:
-        operation = producers[id(tensor)]
-        inputs = _as_list(getattr(operation, "input", None))
-        if not inputs or inputs[0] is tensor:
-            break
-        way.append(operation)
-        tensor = inputs[0]
-    return way
-
-
-def _as_list(value: Any) -> list:
-    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def _classes(class_index: int | Sequence[int] | None, logits: np.ndarray) -> np.ndarray:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Sequence
 
 import keras
 from keras import KerasTensor
 
+from keras_resnets.graph import way_back
 from keras_resnets.variant import require
 
 
@@ -71,13 +73,8 @@ def feature_levels(model: keras.Model, prefix: str = "") -> dict[str, FeatureLev
         prefix=prefix,
         model=model.name,
     )
-    producers = {
-        id(output): operation
-        for operation in model.operations
-        for output in _as_list(operation.output)
-    }
     return {
-        name: FeatureLevel(_stride(output, producers), output.shape[-1], output)
+        name: FeatureLevel(_stride(model, output), output.shape[-1], output)
         for name, output in sorted(found[prefix].items())
     }
 
@@ -121,20 +118,7 @@ def feature_pyramid(
     return keras.Model(model.input, outputs, name=f"{model.name}_pyramid")
 
 
-def _stride(tensor: KerasTensor, producers: dict[int, keras.Operation]) -> int:
+def _stride(model: keras.Model, tensor: KerasTensor) -> int:
     """Product of the strides on the way back to the image; all ways there have the same."""
-    stride = 1
-    while id(tensor) in producers:
-        operation = producers[id(tensor)]
-        inputs = _as_list(getattr(operation, "input", None))
-        if not inputs or inputs[0] is tensor:
-            break
-        step = getattr(operation, "strides", 1)
-        stride *= step[0] if isinstance(step, (tuple, list)) else step
-        # The first input: of a product with a gate, it is the feature map.
-        tensor = inputs[0]
-    return stride
-
-
-def _as_list(value) -> list:
-    return list(value) if isinstance(value, (list, tuple)) else [value]
+    steps = (getattr(operation, "strides", 1) for operation in way_back(model, tensor))
+    return math.prod(step[0] if isinstance(step, (tuple, list)) else step for step in steps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 
@@ -20,3 +21,26 @@ def flat_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
             yield from flat_layers(layer)
         else:
             yield layer
+
+
+def way_back(model: keras.Model, tensor: keras.KerasTensor) -> Iterator[keras.Operation]:
+    """The operations from a tensor of the model back to its image, by the first input of each.
+
+    The first, because of a product with a gate that is the feature map.
+    """
+    producers = {
+        id(output): operation
+        for operation in model.operations
+        for output in _as_list(operation.output)
+    }
+    while id(tensor) in producers:
+        operation = producers[id(tensor)]
+        inputs = _as_list(getattr(operation, "input", None))
+        if not inputs or inputs[0] is tensor:
+            return
+        yield operation
+        tensor = inputs[0]
+
+
+def _as_list(value: Any) -> list:
+    return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import ClassVar
 
 from keras import KerasTensor, layers
@@ -151,6 +150,7 @@ class ReXNetConfig(NetworkConfig):
     divisor: int = 1
 
     default_dropout: ClassVar[float] = 0.2
+    head: ClassVar[str] = "head."
     activation: ClassVar[str] = "silu"
 
     def __post_init__(self) -> None:
@@ -249,22 +249,6 @@ class ReXNetConfig(NetworkConfig):
         x = conv_bn(x, self.penultimate_channels, 1, name=f"{prefix}features.{len(plans)}")
         return blocks.act(x, self.activation, name=f"{prefix}features.{len(plans)}.act")
 
-    def pool(self, features: KerasTensor, pooling: str, prefix: str) -> KerasTensor:
-        return blocks.global_pool(features, pooling, name=f"{prefix}head.global_pool")
-
-    def top(
-        self,
-        features: KerasTensor,
-        *,
-        classes: int,
-        activation: str | Callable | None,
-        dropout: float,
-        pooling: str,
-        prefix: str,
-    ) -> KerasTensor:
-        x = self.pool(features, pooling, prefix)
-        return blocks.classifier(x, classes, activation, dropout, name=f"{prefix}head.fc")
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class ReXNetLiteConfig(ReXNetConfig):
@@ -288,23 +272,12 @@ class ReXNetLiteConfig(ReXNetConfig):
     def penultimate_channels(self) -> int:
         return int(1280 * max(self.width, 1))
 
-    def top(
-        self,
-        features: KerasTensor,
-        *,
-        classes: int,
-        activation: str | Callable | None,
-        dropout: float,
-        pooling: str,
-        prefix: str,
-    ) -> KerasTensor:
-        x = self.pool(features, pooling, prefix)
+    def neck(self, x: KerasTensor, prefix: str) -> KerasTensor:
         x = layers.Reshape((1, 1, x.shape[-1]), name=keras_name(f"{prefix}head.map"))(x)
         x = blocks.conv(x, 1024, 1, use_bias=True, name=f"{prefix}head.conv")
         x = blocks.bn(x, name=f"{prefix}head.bn")
         x = blocks.act(x, "relu6", name=f"{prefix}head.act")
-        x = layers.Flatten(name=keras_name(f"{prefix}head.flat"))(x)
-        return blocks.classifier(x, classes, activation, dropout, name=f"{prefix}head.fc")
+        return layers.Flatten(name=keras_name(f"{prefix}head.flat"))(x)
 
 
 # Variants ----------------------------------------------------------------------------------------

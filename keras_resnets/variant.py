@@ -72,6 +72,7 @@ class NetworkConfig:
     residual: bool = True
 
     default_dropout: ClassVar[float] = 0.0
+    head: ClassVar[str] = ""  # Path in front of the classifier's `fc` in the checkpoints.
 
     def __post_init__(self) -> None:
         for field in ("small_inputs", "residual"):
@@ -110,11 +111,16 @@ class NetworkConfig:
         prefix: str,
     ) -> KerasTensor:
         """The last feature map to class scores (N, classes)."""
-        x = self.pool(features, pooling, prefix)
-        return blocks.classifier(x, classes, activation, dropout, name=f"{prefix}fc")
+        x = self.neck(self.pool(features, pooling, prefix), prefix)
+        return blocks.classifier(x, classes, activation, dropout, name=f"{prefix}{self.head}fc")
 
     def pool(self, features: KerasTensor, pooling: str, prefix: str) -> KerasTensor:
-        return blocks.global_pool(features, pooling, name=f"{prefix}global_pool")
+        """The last feature map to a vector (N, C)."""
+        return blocks.global_pool(features, pooling, name=f"{prefix}{self.head}global_pool")
+
+    def neck(self, x: KerasTensor, prefix: str) -> KerasTensor:
+        """What stands between pooling and classifier: in most families nothing."""
+        return x
 
 
 @dataclasses.dataclass(frozen=True)
