@@ -13,10 +13,10 @@ demo: $(VENV)/demo.installed
 test: $(VENV)/test.installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
-# Layers, parity and training on JAX and on torch.
+# Layers, parity and training on JAX and on torch; checkpoints made by torch and timm.
 test-backends: $(VENV)/backends.installed
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist worksteal -q -m backend
-	KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 --dist worksteal -q -m backend
+	KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 --dist worksteal -q -m "backend or with_torch"
 
 lint: $(VENV)/lint.installed
 	$(BIN)/ruff check .

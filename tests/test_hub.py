@@ -26,6 +26,8 @@ import keras_resnets as kr
 from keras_resnets import variant as variant_module
 from keras_resnets.weights import hub
 
+pytestmark = pytest.mark.with_torch
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CHANGES = dict(CASES["basic"].changes)  # A tiny ResNet-18.
 WEIGHTS = save(state_of("basic"))

@@ -25,6 +25,8 @@ import keras_resnets as kr
 from keras_resnets.blocks import keras_name
 from keras_resnets.weights import checkpoint, layouts
 
+pytestmark = pytest.mark.with_torch
+
 Shapes = dict[str, tuple[int, ...]]
 
 
