@@ -607,7 +607,6 @@ def import_timm(torch):
     return pytest.importorskip("timm")
 
 
-@pytest.mark.backend
 @pytest.mark.parametrize("variant", ["resnet18", "resnest14d", "rexnet_100"])
 def test_timm_loads_a_saved_file_strictly_and_computes_the_same(variant, tmp_path):
     torch = pytest.importorskip("torch")

@@ -79,7 +79,7 @@ def test_every_architecture_with_weights_is_among_them():
     assert len(chosen()) == len(pretrained.table()) == 64
 
 
-@pytest.mark.backend
+@pytest.mark.with_torch
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, on the fastest to build")
 @pytest.mark.parametrize("part", range(4))
 def test_a_checkpoint_made_by_timm_gives_its_logits(part, tmp_path):
