@@ -54,7 +54,12 @@ class MadeByTimm(dict):
         with self.torch.device("meta"):  # Nothing is initialised that would be overwritten.
             model = self.timm.create_model(row.architecture, num_classes=row.classes).eval()
         shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-        state = random_state(shapes, seed=7)
+        # Smaller residual branches: with whole ones the random ResNeSt-269 reaches 4e9, and timm in
+        # float32 is 22 % off timm in float64, so that no two programs could agree on its logits.
+        state = {
+            name: array * np.float32(0.2) if name.endswith("bn3.weight") else array
+            for name, array in random_state(shapes, seed=7).items()
+        }
         tensors = {name: self.torch.from_numpy(array) for name, array in state.items()}
         # The counters stay without memory: evaluation does not look at them.
         model.load_state_dict(tensors, strict=False, assign=True)
