@@ -75,6 +75,25 @@ def call_with_gradients(layer, x, cotangent, **arguments):
     return [to_numpy(tensor) for tensor in (y, *gradients)]
 
 
+def compiled_call_with_gradients(layer, x, cotangent) -> list[np.ndarray]:
+    """As `call_with_gradients`, on TensorFlow compiled by XLA for images of any size and number."""
+    import tensorflow as tf
+
+    @tf.function(jit_compile=True)
+    def step(x, cotangent):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x)
+            loss = tf.reduce_sum(tf.cast(y, tf.float32) * cotangent)
+        return y, tape.gradient(loss, [x, *(weight.value for weight in layer.weights)])
+
+    any_size = (
+        tf.TensorSpec((None, None, None, array.shape[-1]), tf.float32) for array in (x, cotangent)
+    )
+    y, gradients = step.get_concrete_function(*any_size)(tf.constant(x), tf.constant(cotangent))
+    return [to_numpy(tensor) for tensor in (y, *gradients)]
+
+
 def round_trip(layer: keras.layers.Layer) -> keras.layers.Layer:
     return keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
 
@@ -199,11 +218,15 @@ def naive_grouped(x, weights, cotangent, setting: Grouped):
     return [y, *gradients]
 
 
-def check_against_the_naive_oracle(setting: Grouped, dtype: str, tolerance: float) -> None:
+def check_against_the_naive_oracle(
+    setting: Grouped, dtype: str, tolerance: float, implementation=None, jit_compile=False
+) -> None:
     layer = setting.layer(dtype=dtype)
+    layer.implementation = implementation
     x = random_array(*setting.input_shape)
     cotangent = random_array(*layer.compute_output_shape(setting.input_shape), seed=9)
-    ours = call_with_gradients(layer, x, cotangent)
+    call = compiled_call_with_gradients if jit_compile else call_with_gradients
+    ours = call(layer, x, cotangent)
     reference = naive_grouped(x, map(to_numpy, layer.weights), cotangent, setting)
     assert len(ours) == len(reference) == 3 + setting.bias
     names = ["output", "gradient of the input", "of the kernel", "of the bias"]
@@ -212,10 +235,22 @@ def check_against_the_naive_oracle(setting: Grouped, dtype: str, tolerance: floa
         assert error <= tolerance, f"{dtype} {setting}: {name} differs by {error:.1e}"
 
 
+# What a layer chooses by itself is one of the two.
 @pytest.mark.backend
+@pytest.mark.parametrize("implementation", ["native", "blocks"])
 @pytest.mark.parametrize("setting", GROUPED, ids=str)
-def test_grouped_values_and_all_gradients_equal_those_of_a_naive_oracle(setting):
-    check_against_the_naive_oracle(setting, "float32", 1e-5)
+def test_grouped_values_and_all_gradients_equal_those_of_a_naive_oracle(setting, implementation):
+    check_against_the_naive_oracle(setting, "float32", 1e-5, implementation)
+
+
+@pytest.mark.parametrize("setting", GROUPED, ids=str)
+def test_grouped_values_and_all_gradients_equal_the_oracle_under_xla(setting):
+    check_against_the_naive_oracle(setting, "float32", 1e-5, jit_compile=True)
+
+
+@pytest.mark.parametrize("setting", [GROUPED[i] for i in (4, 6, 8)], ids=str)
+def test_grouped_values_and_gradients_equal_the_oracle_under_xla_in_bfloat16(setting):
+    check_against_the_naive_oracle(setting, "mixed_bfloat16", 2e-2, jit_compile=True)
 
 
 # TensorFlow has gradients of grouped convolutions on a CPU in some types only.
@@ -363,6 +398,37 @@ def test_a_traced_grouped_convolution_holds_no_nested_function():
     assert not graph.as_graph_def().library.function
 
 
+@pytest.mark.parametrize(
+    ("implementation", "jit_compile", "convolutions"),
+    [(None, False, 1), (None, True, 2), ("native", True, 1), ("blocks", False, 2)],
+)
+def test_the_implementation_is_chosen_by_the_compiler_or_set(
+    implementation, jit_compile, convolutions
+):
+    """Two blocks of 16 channels under XLA, which has no good grouped convolution for CPUs."""
+    import tensorflow as tf
+
+    layer = Grouped(6, 6, 32, 32, groups=8).layer()
+    layer.implementation = implementation
+    call = tf.function(lambda x: layer(x), jit_compile=jit_compile)
+    graph = call.get_concrete_function(tf.TensorSpec((None, 6, 6, 32))).graph
+    types = [operation.type for operation in graph.get_operations()]
+    assert types.count("Conv2D") == convolutions
+
+
+def test_an_unknown_implementation_is_refused_by_name():
+    layer = Grouped(6, 6, 8, 8, groups=4).layer()
+    layer.implementation = "fast"
+    with pytest.raises(ValueError, match="implementation='fast'"):
+        layer(np.ones((1, 6, 6, 8), "float32"))
+
+
+def test_a_set_implementation_is_not_saved():
+    layer = Grouped(6, 6, 8, 8, groups=4).layer()
+    layer.implementation = "blocks"
+    assert round_trip(layer).implementation is None
+
+
 # TensorFlow fuses these three operations and refuses groups there, when it runs and not before.
 @pytest.mark.parametrize("dtype", ["float32", *HALF_POLICIES])
 def test_convolution_bias_and_relu_run_traced_and_without_gradients(dtype):
@@ -391,8 +457,8 @@ for dtype in ["float32", *t.HALF_POLICIES]:
 # First asked for while a graph is traced is another way into the layer than eagerly, above.
 t.keras.backend.clear_session()
 t.sys.modules["keras_resnets.layers.grouped_conv"]._tensorflow_has_grouped_gradients.cache_clear()
-x = t.ops.convert_to_tensor(t.random_array(2, 7, 6, 8))
-step = t.traced_training(t.Grouped(7, 6, 8, 8, groups=4, dilation=2).layer(), x)
+x = t.ops.convert_to_tensor(t.random_array(2, 7, 6, 64))
+step = t.traced_training(t.Grouped(7, 6, 64, 64, groups=8, dilation=2).layer(), x)
 step(x)
 types = [operation.type for operation in step.graph.get_operations()]
 print("convolutions:", types.count("Conv2D"))
@@ -411,7 +477,8 @@ def test_without_onednn_everything_still_equals_the_oracle():
         check=False,
     )
     assert result.returncode == 0, result.stderr[-4000:]
-    # One a group: had oneDNN been on after all, there would be one, and nothing tested.
+    # One a block of 16 channels: had oneDNN been on after all, there would be one, and nothing
+    # tested.
     assert "convolutions: 4" in result.stdout
 
 

@@ -1,8 +1,14 @@
-"""GroupedConv2D: a grouped convolution that stays fast on the TensorFlow backend."""
+"""GroupedConv2D: a grouped convolution that is fast on every backend."""
 
 import functools
+import itertools
 
 import keras
+from keras import ops
+
+# Channels of a block of groups; the fastest of 8 to 64 where XLA compiles for a CPU, at every
+# resolution of a ResNeXt (benchmarks/grouped.py).
+_BLOCK_WIDTH = 16
 
 
 @keras.saving.register_keras_serializable(package="keras_resnets")
@@ -10,13 +16,21 @@ class GroupedConv2D(keras.layers.Conv2D):
     """2D convolution in groups: each group of filters sees its own slice of the input channels.
 
     It takes the arguments of `keras.layers.Conv2D`, has the same weights and gives the same values;
-    only the speed differs. On the TensorFlow backend `keras.layers.Conv2D(groups=n)` wraps the
-    operation in a nested, XLA-compiled function, which is slow to train on a CPU and cannot be
-    exported to ONNX. This layer calls TensorFlow's own grouped convolution. On a CPU that operation
-    has no gradients where TensorFlow was built or started without oneDNN
-    (`TF_ENABLE_ONEDNN_OPTS=0`) or in types oneDNN does not take, such as float16 on most
-    processors; there the groups are convolved one by one and concatenated. JAX and torch use their
-    native grouped convolution.
+    only the speed differs, since it chooses how to compute:
+
+    - `"native"`: the backend's own grouped convolution. On TensorFlow it is called directly, where
+      `keras.layers.Conv2D(groups=n)` wraps it in a nested, XLA-compiled function, which is slow to
+      train on a CPU and cannot be exported to ONNX.
+    - `"blocks"`: neighbouring groups form a block of about 16 channels, which is convolved with a
+      dense kernel that is zero between groups; a depthwise convolution (one channel a group) is a
+      sum of shifted products. XLA has no good grouped convolution for CPUs, above all not for its
+      gradients, so this is the choice on JAX, and on TensorFlow under `jit_compile=True`, where
+      there is no GPU. It is also the choice where TensorFlow has no gradients for groups: built or
+      started without oneDNN (`TF_ENABLE_ONEDNN_OPTS=0`), or in types that oneDNN does not take,
+      such as float16 on most processors. Values that are not finite spread within their block.
+
+    Elsewhere `"native"` is the choice. Set the attribute `implementation` to one of the two, of a
+    layer or of the class, to try the other before anything is traced; it is not saved.
 
     The class of a layer is part of the `.weights.h5` format, so our models use this class wherever
     `groups > 1` and `keras.layers.Conv2D` wherever `groups == 1`; which path computes the result is
@@ -41,7 +55,8 @@ class GroupedConv2D(keras.layers.Conv2D):
         4D tensor `(batch, new_height, new_width, filters)`.
 
     Raises:
-        ValueError: if `groups` does not divide `filters` or the number of input channels.
+        ValueError: if `groups` does not divide `filters` or the number of input channels, or
+            `implementation` is set to something else.
 
     Example:
 
@@ -56,25 +71,111 @@ class GroupedConv2D(keras.layers.Conv2D):
         own.
     """
 
+    implementation: str | None = None
+
     def convolution_op(self, inputs, kernel):
-        native = keras.backend.backend() != "tensorflow" or self.data_format == "channels_first"
-        if native or self.groups == 1:
+        if self.data_format == "channels_first" or self.groups == 1:
+            return super().convolution_op(inputs, kernel)
+        implementation = self.implementation
+        if implementation is None:
+            implementation = _fastest(keras.backend.standardize_dtype(inputs.dtype))
+        if implementation == "blocks":
+            depthwise = kernel.shape[2] == 1 and kernel.shape[3] == self.groups
+            # The padding of "same" depends on the image's size if the stride is above 1.
+            known_padding = self.padding == "valid" or max(self.strides) == 1
+            if depthwise and known_padding:
+                return self._shifts(inputs, kernel)
+            return self._blocks(inputs, kernel)
+        if implementation != "native":
+            raise ValueError(
+                'implementation must be None, "native" or "blocks". '
+                f"Received: implementation={implementation!r}"
+            )
+        if keras.backend.backend() != "tensorflow":
             return super().convolution_op(inputs, kernel)
 
         import tensorflow as tf  # Only this backend needs it: the package imports without it.
 
-        arguments = dict(
-            strides=self.strides, padding=self.padding.upper(), dilations=self.dilation_rate
+        return tf.nn.conv2d(
+            inputs,
+            kernel,
+            strides=self.strides,
+            padding=self.padding.upper(),
+            dilations=self.dilation_rate,
         )
-        if _tensorflow_has_grouped_gradients(inputs.dtype.name):
-            return tf.nn.conv2d(inputs, kernel, **arguments)
-        # Where conv2d has no gradients for groups, it has none for dilations; convolution has.
-        pairs = zip(
-            tf.split(inputs, self.groups, axis=-1),
-            tf.split(kernel, self.groups, axis=-1),
-            strict=True,
+
+    def _blocks(self, inputs, kernel):
+        """Blocks of groups, each convolved with a kernel that is zero between its groups."""
+        height, width, channels, filters = kernel.shape
+        per_block = max(
+            n
+            for n in range(1, self.groups + 1)
+            if self.groups % n == 0 and (n == 1 or n * channels <= _BLOCK_WIDTH)
         )
-        return tf.concat([tf.nn.convolution(x, k, **arguments) for x, k in pairs], axis=-1)
+        blocks = self.groups // per_block
+        # (..., channels, block, group, filter) -> (..., group of the inputs, channels, block,
+        # group, filter), zero where the two groups differ.
+        kernel = ops.reshape(kernel, (height, width, 1, channels, blocks, per_block, -1))
+        same_group = ops.reshape(
+            ops.eye(per_block, dtype=kernel.dtype), (1, 1, per_block, 1, 1, per_block, 1)
+        )
+        kernel = ops.reshape(kernel * same_group, (height, width, per_block * channels, filters))
+        return ops.concatenate(
+            [
+                ops.conv(
+                    x,
+                    k,
+                    strides=self.strides,
+                    padding=self.padding,
+                    data_format=self.data_format,
+                    dilation_rate=self.dilation_rate,
+                )
+                for x, k in zip(
+                    ops.split(inputs, blocks, axis=-1),
+                    ops.split(kernel, blocks, axis=-1),
+                    strict=True,
+                )
+            ],
+            axis=-1,
+        )
+
+    def _shifts(self, inputs, kernel):
+        """A depthwise convolution: each tap of the kernel times the image as this tap sees it."""
+        height, width = kernel.shape[:2]
+        reach = [d * (n - 1) for d, n in zip(self.dilation_rate, (height, width), strict=True)]
+        if self.padding == "same":
+            sides = [(r // 2, r - r // 2) for r in reach]
+            inputs = ops.pad(inputs, ((0, 0), *sides, (0, 0)))
+        # Half types are added up in full precision, as convolutions do.
+        full = keras.backend.result_type(inputs.dtype, "float32")
+        total = 0.0
+        for tap in itertools.product(range(height), range(width)):
+            rows, columns = (
+                slice(d * i, (d * i - r) or None, stride)
+                for d, i, r, stride in zip(
+                    self.dilation_rate, tap, reach, self.strides, strict=True
+                )
+            )
+            seen = ops.cast(inputs[:, rows, columns], full)
+            total = total + seen * ops.cast(kernel[tap][0], full)
+        return ops.cast(total, inputs.dtype)
+
+
+def _fastest(dtype: str) -> str:
+    """The implementation for this backend, device and type."""
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        return "blocks" if jax.default_backend() == "cpu" else "native"
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        compiled = tf.__internal__.get_enclosing_xla_context() is not None
+        if compiled and not tf.config.list_logical_devices("GPU"):
+            return "blocks"
+        return "native" if _tensorflow_has_grouped_gradients(dtype) else "blocks"
+    return "native"
 
 
 @functools.cache
