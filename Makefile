@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-backends lint goldens clean
+.PHONY: demo test test-backends lint benchmark goldens clean
 
 # Train a small ResNeSt on real images, save it in three formats, reload each.
 demo: $(VENV)/demo.installed
@@ -18,9 +18,20 @@ test-backends: $(VENV)/backends.installed
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist worksteal -q -m backend
 	KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 --dist worksteal -q -m "backend or with_torch"
 
-lint: $(VENV)/lint.installed
+lint: $(VENV)/benchmark.installed: $(VENV)/created pyproject.toml
+	$(BIN)/pip install --quiet -e ".[benchmark]"
+	@# Without their dependencies, as above: theirs are in the extra, so far as they are needed.
+	$(BIN)/pip install --quiet --no-deps timm==1.0.31 torchvision==0.28.0 keras-hub==0.32.0 \
+		kagglesdk==0.1.28 zeromodels==1.3.6 tf2onnx==1.17.0
+	touch $@
+
+$(VENV)/lint.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# Measure this machine against the peers, in under 10 minutes; see benchmarks/README.md.
+benchmark: $(VENV)/benchmark.installed
+	$(BIN)/python -m benchmarks
 
 # Recompute the golden values from timm; rarely needed, see tools/make_goldens.py.
 goldens: $(VENV)/backends.installed

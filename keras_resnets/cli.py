@@ -1,4 +1,4 @@
-"""The command line: `keras-resnets list`, `info`, `predict`, `convert`.
+"""The command line: `keras-resnets list`, `info`, `predict`, `convert`, `train`, `evaluate`, ...
 
 What a command prints is for people, or with `--json` for machines. Exit codes: 0 if all went well,
 1 for what the library refuses (its message goes to stderr, without a traceback), 2 for wrong usage.
@@ -37,9 +37,12 @@ def errors_to_stderr() -> Iterator[None]:
         yield
     except BrokenPipeError:  # `keras-resnets list | head` has read enough.
         raise
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, ArithmeticError, MemoryError) as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(1) from error
+    except KeyboardInterrupt as stopped:
+        typer.echo(f"{stopped or 'Stopped.'}", err=True)
+        raise typer.Exit(getattr(stopped, "exit_code", 130)) from stopped
 
 
 def print_json(value: Any) -> None:
@@ -171,6 +174,241 @@ def convert_weights(
     """Turn a checkpoint into another format; it fits the model exactly or is refused."""
     converted = predict.convert_file(source, target, model, overwrite=overwrite)
     typer.echo(f"Wrote {target}: {converted.name}, {converted.count_params():,} weights")
+
+
+# Training: TensorFlow, which reads the data, is imported by these commands only -------------------
+
+DataSpec = Annotated[
+    str,
+    typer.Option(
+        help="tfds:NAME, folder:PATH (a subfolder for each class), tfrecord:GLOB or digits."
+    ),
+]
+DataDir = Annotated[str | None, typer.Option(help="Where prepared tfds data sets are.")]
+StrictData = Annotated[
+    bool, typer.Option("--strict-data", help="Stop at an image that cannot be read.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Change a field of the recipe, its augmentation or the architecture: --set mixup=0.2 "
+        "--set depths=1,1,1. Again and again.",
+    ),
+]
+BatchSize = Annotated[int | None, typer.Option(help="Images a step, over all devices.")]
+ImageSize = Annotated[int | None, typer.Option(help="Side of the images in pixels.")]
+
+
+@app.command("train")
+@errors_to_stderr()
+def train_model(
+    out: Annotated[str, typer.Option(help="Folder of the run, new or empty.")],
+    data: Annotated[
+        str | None,
+        typer.Option(help="tfds:NAME, folder:PATH, tfrecord:GLOB or digits."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="An architecture or architecture.tag. Default: the recipe's.")
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help='What to start from: a tag, a file, "imagenet" or "none".'),
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="See `keras-resnets recipes`. Default: quick.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    batch_size: BatchSize = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="For the recipe's batch; it is scaled to --batch-size.")
+    ] = None,
+    image_size: ImageSize = None,
+    changes: Set = None,
+    freeze: Annotated[
+        str | None, typer.Option(help="Keep everything up to this stage, such as layer2.")
+    ] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(help="Batches whose gradients are averaged for an update.")
+    ] = None,
+    class_weights: Annotated[
+        str | None,
+        typer.Option(help='"balanced", or a JSON file with a weight for each class by name.'),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(help="Stop after so many epochs without a better validation accuracy."),
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
+    jit: Annotated[
+        bool | None, typer.Option("--jit/--no-jit", help="Compile the step with XLA.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
+    deterministic: Annotated[
+        bool | None,
+        typer.Option("--deterministic", help="The same run, the same weights, bit by bit."),
+    ] = None,
+    data_dir: DataDir = None,
+    strict_data: Annotated[
+        bool | None, typer.Option("--strict-data", help="Stop at an image that cannot be read.")
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the run in --out: alone, or with the whole command again.",
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be done, and stop.")
+    ] = False,
+    checkpoint_every: Annotated[
+        int | None, typer.Option(help="Steps between checkpoints. Default: an epoch.")
+    ] = None,
+    keep: Annotated[int | None, typer.Option(help="How many checkpoints to keep.")] = None,
+    tensorboard: Annotated[
+        bool | None, typer.Option("--tensorboard", help="Write logs for TensorBoard.")
+    ] = None,
+    sync_bn: Annotated[
+        bool | None,
+        typer.Option("--sync-bn", help="Batch norms take their statistics over all devices."),
+    ] = None,
+    devices: Annotated[
+        int | None, typer.Option(help="Of this machine. Default: all accelerators.")
+    ] = None,
+    coordinator: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Of the first of several processes.")
+    ] = None,
+    num_processes: Annotated[
+        int | None, typer.Option(help="How many processes train together (JAX).")
+    ] = None,
+    process_id: Annotated[int | None, typer.Option(help="Which one this is, from 0.")] = None,
+) -> None:
+    """Train a model on your images, by a recipe; see also `keras-resnets recipes`."""
+    from keras_resnets.training import commands
+
+    options = dict(
+        accumulate=accumulate,
+        class_weights=class_weights,
+        data_dir=data_dir,
+        deterministic=deterministic,
+        dtype=dtype,
+        freeze=freeze,
+        jit=jit,
+        checkpoint_every=checkpoint_every,
+        keep=keep,
+        patience=patience,
+        seed=seed,
+        strict_data=strict_data,
+        sync_bn=sync_bn,
+        tensorboard=tensorboard,
+    )
+    named = dict(
+        epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, image_size=image_size
+    )
+    commands.run_training(
+        out,
+        data=data,
+        model=model,
+        weights=weights,
+        recipe=recipe,
+        changes={key: value for key, value in named.items() if value is not None},
+        texts=changes or [],
+        options={key: value for key, value in options.items() if value is not None},
+        resume=resume,
+        dry_run=dry_run,
+        devices=devices,
+        processes=dict(coordinator=coordinator, num_processes=num_processes, process_id=process_id),
+    )
+
+
+@app.command("evaluate")
+@errors_to_stderr()
+def evaluate_model(
+    data: DataSpec,
+    model: Annotated[
+        str,
+        typer.Option(help="A run's folder, a .keras file, an architecture or architecture.tag."),
+    ],
+    weights: Annotated[
+        str | None, typer.Option(help="For an architecture: a tag, a file or hf://...")
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "validation",
+    image_size: ImageSize = None,
+    crop_pct: Annotated[
+        float | None, typer.Option(help="Side of the central crop, of the shorter side.")
+    ] = None,
+    batch_size: BatchSize = 64,
+    seed: Annotated[int, typer.Option(help="Of a split that is cut off the training images.")] = 0,
+    data_dir: DataDir = None,
+    strict_data: StrictData = False,
+    as_json: AsJson = False,
+) -> None:
+    """Count how often a model is right, by class too."""
+    from keras_resnets.training import commands
+
+    commands.run_evaluation(
+        data,
+        split,
+        model,
+        weights,
+        image_size=image_size,
+        crop_pct=crop_pct,
+        batch_size=batch_size,
+        seed=seed,
+        data_dir=data_dir,
+        strict=strict_data,
+        as_json=as_json,
+    )
+
+
+@app.command("bench-data")
+@errors_to_stderr()
+def bench_data(
+    data: DataSpec,
+    recipe: Annotated[str, typer.Option(help="Whose augmentation to measure.")] = "resnet",
+    batch_size: BatchSize = None,
+    image_size: ImageSize = None,
+    seconds: Annotated[float, typer.Option(help="For how long to count.")] = 10,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how many images a second a recipe's input pipeline delivers."""
+    from keras_resnets.training import commands
+
+    commands.run_bench_data(
+        data,
+        recipe,
+        batch_size=batch_size,
+        image_size=image_size,
+        seconds=seconds,
+        data_dir=data_dir,
+        as_json=as_json,
+    )
+
+
+@app.command("recipes")
+@errors_to_stderr()
+def list_recipes(
+    name: Annotated[
+        str | None, typer.Argument(help="Show this one: its source and its fields.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the training recipes, or show one."""
+    from keras_resnets.training import recipe as recipes
+
+    names = recipes.list_recipes() if name is None else [name]
+    found = {each: recipes.find_recipe(each) for each in names}
+    if as_json:
+        print_json({each: value.as_dict() for each, value in found.items()})
+    elif name is None:
+        for each in names:
+            print_lines([f"{each:<16}{recipes.recipe_source(each).splitlines()[0]}"])
+    else:
+        print_lines([recipes.recipe_source(name), ""])
+        print_lines(f"{key:<24}{value}" for key, value in found[name].as_dict().items())
 
 
 if __name__ == "__main__":

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
-import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from keras import ops
 
 from keras_resnets import catalog, explain
 from keras_resnets.blocks import keras_name
+from keras_resnets.files import replacing
 from keras_resnets.preprocessing import Preprocessor, likeliest, preprocessor
 from keras_resnets.variant import is_count, require
 from keras_resnets.weights import checkpoint, convert, hub, pretrained
@@ -182,7 +181,7 @@ def convert_file(
         tag = published and published.tag
         convert.save_safetensors(model, target, architecture=variant.name, tag=tag)
         return model
-    with _replacing(target) as unfinished:
+    with replacing(target) as unfinished:
         save = model.save if target.endswith(".keras") else model.save_weights
         save(unfinished)
     return model
@@ -272,23 +271,5 @@ def _numbered(path: str | os.PathLike | None, count: int) -> list[str | None]:
 def _write_picture(picture: np.ndarray, path: str) -> None:
     from PIL import Image  # Here, so that importing this stays cheap.
 
-    with _replacing(path) as unfinished:
+    with replacing(path) as unfinished:
         Image.fromarray(picture).save(unfinished)
-
-
-@contextlib.contextmanager
-def _replacing(path: str) -> Iterator[str]:
-    """A path to write to, with the same ending, which is renamed when that went well."""
-    folder, name = os.path.split(path)
-    unfinished = os.path.join(folder, f".{uuid.uuid4().hex[:8]}-{name}")
-    try:
-        yield unfinished
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise OSError(
-            "a file must be writable, on a disk with room; nothing was written "
-            f"({error.strerror or error}). Received: {path!r}"
-        ) from error
-    finally:
-        if os.path.lexists(unfinished):
-            os.remove(unfinished)

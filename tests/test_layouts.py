@@ -562,7 +562,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(safetensors.numpy, "save_file", disk_full)
-    with pytest.raises(OSError, match=r"nothing was written .*No space left on device"):
+    with pytest.raises(OSError, match=r"nothing was written \(the disk is full"):
         kr.save_safetensors(model, path)
     assert os.listdir(tmp_path) == ["model.safetensors"]
     assert path.read_bytes() == b"the old file"

@@ -176,6 +176,6 @@ def _folded_weights(host: layers.Layer, norm: layers.BatchNormalization) -> list
     shift = named.get("beta", 0.0) - named["moving_mean"] * scale
     if bias:
         shift = shift + bias[0] * scale
-    # The last axis of a kernel are the outputs; a depthwise kernel has two: inputs times multiplier.
+    # Outputs are the last axis of a kernel, or the last two of a depthwise one: inputs, multiplier.
     depthwise = isinstance(host, layers.DepthwiseConv2D)
     return [kernel * (scale.reshape(kernel.shape[-2:]) if depthwise else scale), shift]

@@ -11,16 +11,14 @@ import contextlib
 import dataclasses
 import json
 import os
-import uuid
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from keras_resnets.blocks import keras_name
+from keras_resnets.files import write_safetensors
 from keras_resnets.graph import flat_layers
 from keras_resnets.layers.scheduled_rate import ScheduledRate
 from keras_resnets.weights import checkpoint, hub, layouts, pretrained
@@ -219,19 +217,7 @@ def save_safetensors(
     texts = _metadata(architecture, tag, metadata or {})
     tensors = _pytorch_tensors(model, prefix)
 
-    # Beside the file, so that the last step is a renaming, which happens wholly or not at all.
-    unfinished = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        safetensors.numpy.save_file(tensors, unfinished, metadata=texts)
-        os.replace(unfinished, path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise OSError(
-            f"path must be writable, on a disk with room; nothing was written ({error}). "
-            f"Received: path={path!r}"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):  # Renamed, or never made.
-            os.remove(unfinished)
+    write_safetensors(path, tensors, texts)
 
 
 def _metadata(architecture: str, tag: str | None, more: Mapping[str, Any]) -> dict[str, str]:

@@ -1,0 +1,75 @@
+"""Writing files so that none is ever half there."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+UNFINISHED = ".unfinished-"  # How the names of files begin that are being written.
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """A path beside `path` to write to; it takes its place when that went well, wholly or not.
+
+    The file is on the disk before it is renamed, and the renaming before this returns, so that not
+    even a power failure leaves half a file under the name.
+
+    Raises:
+        OSError: if it cannot be written; what was there before stays.
+    """
+    path = Path(path)
+    unfinished = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex[:8]}-{path.name}")
+    try:
+        yield unfinished
+        with open(unfinished, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
+        raise OSError(
+            error.errno,
+            f"path must be writable, on a disk with room; nothing was written ({reason}). "
+            f"Received: path={str(path)!r}",
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):  # Renamed, or never made.
+            unfinished.unlink()
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes a text file, wholly or not at all."""
+    with replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def write_safetensors(
+    path: str | os.PathLike, arrays: dict[str, np.ndarray], metadata: dict[str, str]
+) -> None:
+    """Writes a safetensors file, wholly or not at all."""
+    with replacing(path) as unfinished:
+        try:
+            safetensors.numpy.save_file(arrays, unfinished, metadata=metadata)
+        except safetensors.SafetensorError as error:
+            # The library reports the system's errors as its own: "(os error 28)".
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]) if number else None, str(error)) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # Not every file system lets folders be opened.
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

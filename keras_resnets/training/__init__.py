@@ -1,0 +1,1 @@
+"""Training: data, augmentation, recipes and runs. Import its modules; this one is empty."""

@@ -1,0 +1,25 @@
+"""Res2Net as in its paper.
+
+Source: Gao et al., Res2Net: A New Multi-scale Backbone Architecture, arXiv:1904.01169, section 4.1.
+Command: keras-resnets train --data tfds:imagenet2012 --model Res2Net50_26w_4s --recipe res2net
+Reported there, top-1 error on ImageNet's validation set with one crop of 224: Res2Net-50 (26w x 4s)
+22.01 %, Res2Net-101 (26w x 4s) 20.81 %.
+
+The learning rate is divided by 10 every 30 epochs. Other batch sizes scale it linearly.
+"""
+
+from keras_resnets.training.recipe import Recipe
+from keras_resnets.training.settings import Augmentation
+
+RECIPE = Recipe(
+    name="res2net",
+    model="Res2Net50_26w_4s",
+    augmentation=Augmentation(color_jitter=0.4),
+    epochs=100,
+    batch_size=256,
+    learning_rate=0.1,
+    reference_batch_size=256,
+    weight_decay=1e-4,
+    schedule="steps",
+    step_epochs=(30, 60, 90),
+)

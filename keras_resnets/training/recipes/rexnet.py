@@ -1,0 +1,38 @@
+"""ReXNet as in its authors' repository.
+
+Source: Han et al., Rethinking Channel Dimensions for Efficient Model Design, arXiv:2007.00992, and
+the training command of clovaai/rexnet (timm's script: --opt sgd --lr 0.5 --weight-decay 1e-5, four
+times 128 images, --epochs 400 --sched cosine --remode pixel --reprob 0.2 --drop 0.2
+--aa rand-m9-mstd0.5).
+Command: keras-resnets train --data tfds:imagenet2012 --model ReXNet100 --recipe rexnet
+Reported there, top-1 accuracy on ImageNet's validation set at 224: ReXNet 1.0x 77.9 %, 1.3x 79.5 %,
+1.5x 80.3 %, 2.0x 81.6 %, 3.0x 82.8 %.
+
+Stochastic depth is for the widths above 1.0. Other batch sizes scale the learning rate linearly.
+"""
+
+from keras_resnets.training.recipe import Recipe
+from keras_resnets.training.settings import Augmentation
+
+RECIPE = Recipe(
+    name="rexnet",
+    model="ReXNet100",
+    by_model=(
+        ("rexnet*_[123][3-9]0", dict(drop_path=0.1)),
+        ("rexnet*_[23]00", dict(drop_path=0.1)),
+    ),
+    augmentation=Augmentation(
+        rand_augment=(2, 9.0),
+        rand_augment_std=0.5,
+        random_erasing=0.2,
+        label_smoothing=0.1,
+    ),
+    epochs=400,
+    batch_size=512,
+    learning_rate=0.5,
+    reference_batch_size=512,
+    weight_decay=1e-5,
+    nesterov=True,
+    warmup_epochs=5,
+    dropout=0.2,
+)

@@ -1,0 +1,196 @@
+"""A run's pictures and its `report.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from keras_resnets.files import replacing, write_text
+from keras_resnets.training.evaluate import Evaluation
+from keras_resnets.training.run_folder import RunFolder
+
+# Beyond so many classes names and numbers no longer fit into the confusion matrix.
+_NAMED_CLASSES = 40
+_NUMBERED_CLASSES = 20
+
+
+def write_report(
+    folder: RunFolder,
+    config: Mapping[str, Any],
+    versions: Mapping[str, Any],
+    history: Sequence[Mapping[str, float]],
+    evaluation: Evaluation,
+) -> None:
+    """Writes the curves, the confusion matrix, the worst images, `evaluation.json`, `report.md`.
+
+    Args:
+        folder: of the run.
+        config: what the run was told; see `train.RunConfig.as_dict`.
+        versions: of the packages.
+        history: what was measured, one mapping an epoch.
+        evaluation: of the best weights.
+    """
+    _save(curves(history), folder, "curves.png")
+    _save(confusion_matrix(evaluation), folder, "confusion.png")
+    _save(worst_images(evaluation), folder, "worst.png")
+    folder.write_json("evaluation.json", evaluation.as_dict())
+    write_text(folder / "report.md", _report(config, versions, history, evaluation))
+
+
+def curves(history: Sequence[Mapping[str, float]]) -> Figure:
+    """Loss, accuracy and learning rate over the epochs."""
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    panels = figure.subplots(1, 3)
+    epochs = [row["epoch"] for row in history]
+    plots = {
+        "loss": {"loss": "training", "val_cross_entropy": "validation (cross-entropy)"},
+        "accuracy": {"top1": "training", "val_top1": "validation, top-1"},
+        "learning rate": {"learning_rate": "learning rate"},
+    }
+    if any(row.get("val_top5", 1) < 1 for row in history):
+        plots["accuracy"]["val_top5"] = "validation, top-5"
+    for panel, (title, lines) in zip(panels, plots.items(), strict=True):
+        for key, label in lines.items():
+            values = [row.get(key, float("nan")) for row in history]
+            # One epoch alone has no line.
+            panel.plot(epochs, values, label=label, marker="o" if len(epochs) < 20 else None, ms=3)
+        panel.set(title=title, xlabel="epoch")
+        panel.grid(alpha=0.3)
+        panel.xaxis.get_major_locator().set_params(integer=True)
+        if len(lines) > 1:
+            panel.legend()
+    return figure
+
+
+def confusion_matrix(evaluation: Evaluation) -> Figure:
+    """Share of each class's images (rows) that was taken for each class (columns)."""
+    counts = evaluation.confusion
+    classes = len(counts)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = min(max(4.5, 0.42 * classes + 2), 16)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    panel = figure.subplots()
+    picture = panel.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+    figure.colorbar(picture, ax=panel, shrink=0.8, label="share of the class")
+    panel.set(xlabel="predicted", ylabel="true", title=f"{evaluation.top1:.2%} right")
+    if classes <= _NAMED_CLASSES:
+        panel.set_xticks(range(classes), evaluation.class_names, rotation=90)
+        panel.set_yticks(range(classes), evaluation.class_names)
+    if classes <= _NUMBERED_CLASSES:
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            dark = shares[row, column] > 0.5
+            panel.text(
+                column,
+                row,
+                counts[row, column],
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if dark else "black",
+            )
+    return figure
+
+
+def worst_images(evaluation: Evaluation) -> Figure:
+    """The images whose class got the least probability, with both classes."""
+    columns = 4
+    rows = max(-(-len(evaluation.worst) // columns), 1)
+    figure = Figure(figsize=(2.6 * columns, 2.9 * rows), layout="constrained")
+    panels = np.ravel(figure.subplots(rows, columns, squeeze=False))
+    for panel in panels:
+        panel.set_axis_off()
+    names = evaluation.class_names
+    for panel, image in zip(panels, evaluation.worst, strict=False):
+        panel.imshow(image.image)
+        wrong = image.label != image.predicted
+        panel.set_title(
+            f"{names[image.label]}: {image.probability:.1%}\n"
+            + (f"taken for {names[image.predicted]}" if wrong else "right"),
+            fontsize=9,
+            color="tab:red" if wrong else "black",
+        )
+    return figure
+
+
+def _save(figure: Figure, folder: RunFolder, name: str) -> None:
+    with replacing(folder / name) as unfinished:
+        FigureCanvasAgg(figure).print_png(unfinished)
+
+
+def _report(
+    config: Mapping[str, Any],
+    versions: Mapping[str, Any],
+    history: Sequence[Mapping[str, float]],
+    evaluation: Evaluation,
+) -> str:
+    best = max(history, key=lambda row: (row["val_top1"], -row["epoch"]))
+    seconds = sum(row["seconds"] for row in history)
+    facts = {
+        "data": config["data"],
+        "model": config["model"],
+        "weights at the start": config["weights"] or "random",
+        "recipe": config["recipe"]["name"],
+        "epochs": f"{len(history)} of {config['recipe']['epochs']}",
+        "best epoch": int(best["epoch"]),
+        "time in epochs": f"{seconds:.0f} s",
+        "seed": config["seed"],
+        "images evaluated": evaluation.count,
+        "top-1": f"{evaluation.top1:.2%}",
+        "top-5": f"{evaluation.top5:.2%}",
+        "cross-entropy": f"{evaluation.cross_entropy:.4f}",
+    }
+    by_class = sorted(evaluation.by_class(), key=lambda row: (row["recall"] or 0, row["class"]))
+    return "\n".join(
+        [
+            f"# {config['model']} on {config['data']}",
+            "",
+            *_table(("", ""), facts.items()),
+            "",
+            "The figures are of the weights in `best.keras` and `best.safetensors`"
+            + (", the moving average." if config["recipe"]["ema"] else "."),
+            "",
+            "![curves](curves.png)",
+            "",
+            "![confusion matrix](confusion.png)",
+            "",
+            "## Classes, the worst first",
+            "",
+            *_table(
+                ("class", "images", "recall", "precision", "top-5"),
+                [
+                    (row["class"], row["images"], *map(percent, _shares(row)))
+                    for row in by_class[:50]
+                ],
+            ),
+            "",
+            "## Images whose class got the least probability",
+            "",
+            "![worst images](worst.png)",
+            "",
+            "## Versions",
+            "",
+            *_table(("", ""), versions.items()),
+            "",
+        ]
+    )
+
+
+def _shares(row: Mapping[str, Any]) -> list[float | None]:
+    return [row[key] for key in ("recall", "precision", "top5")]
+
+
+def percent(share: float | None) -> str:
+    """A share as text; one of nothing has none."""
+    return "-" if share is None else f"{share:.1%}"
+
+
+def _table(heading: Sequence[str], rows: Any) -> list[str]:
+    """Lines of a Markdown table."""
+    lines = [heading, ["---"] * len(heading), *rows]
+    return [
+        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
+    ]

@@ -1,0 +1,193 @@
+"""Where images come from: arrays, files and TFRecords, read in order or shuffled without end.
+
+A source yields encoded bytes (or uint8 arrays), never decoded photographs: shuffling and waiting in
+buffers costs memory by what is stored. A shuffled stream is a function of its seed and the place
+where it starts, so that an interrupted run can go on in the middle of an epoch.
+
+Why not the readers of other libraries: `keras.utils.image_dataset_from_directory` decodes and
+resizes before anyone can crop, and reading tensorflow-datasets' own records directly gives a
+shuffled order that depends on seed and epoch alone, which `as_dataset` does not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from keras_resnets.variant import require
+
+SHUFFLE_BUFFER = 8192  # Records, still encoded: about 1 GB of ImageNet.
+FILES_AT_ONCE = 16
+
+
+class Source(Protocol):
+    """A split of a data set. Examples are dicts: image, label (int64) and id (string)."""
+
+    count: int
+
+    def in_order(self, shard: tuple[int, int]) -> tf.data.Dataset:
+        """Each example of this host's share once, always in the same order."""
+
+    def shuffled(self, seed: int, start: int, shard: tuple[int, int]) -> tf.data.Dataset:
+        """Endless epochs of this host's share, from its example number `start` on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexedSource:
+    """Examples that can be read by number: arrays and image files.
+
+    Every epoch is a permutation of the whole split, from which hosts take turns.
+
+    Attributes:
+        labels: class of each example.
+        ids: name of each example.
+        read: from the number of an example, a scalar tensor, to its image.
+    """
+
+    labels: np.ndarray
+    ids: np.ndarray
+    read: Callable[[tf.Tensor], tf.Tensor]
+
+    @property
+    def count(self) -> int:
+        return len(self.labels)
+
+    def in_order(self, shard: tuple[int, int]) -> tf.data.Dataset:
+        index, hosts = shard
+        return self._examples(tf.data.Dataset.range(index, self.count, hosts))
+
+    def shuffled(self, seed: int, start: int, shard: tuple[int, int]) -> tf.data.Dataset:
+        index, hosts = shard
+        places = tf.data.Dataset.counter(start * hosts + index, hosts)
+
+        def example_number(place):
+            epoch, place = place // self.count, place % self.count
+            order = tf.random.fold_in(tf.constant([seed, 0]), epoch)
+            return tf.random.experimental.index_shuffle(place, order, self.count - 1)
+
+        return self._examples(places.map(example_number))
+
+    def _examples(self, numbers: tf.data.Dataset) -> tf.data.Dataset:
+        with tf.device("CPU"):
+            labels = tf.constant(self.labels, tf.int64)
+            ids = tf.constant(self.ids, tf.string)
+
+        def example(number):
+            return {"image": self.read(number), "label": labels[number], "id": ids[number]}
+
+        return numbers.map(example, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def from_arrays(images: np.ndarray, labels: np.ndarray) -> IndexedSource:
+    """uint8 images (N, H, W, C) and their labels (N,), named by their numbers."""
+    with tf.device("CPU"):
+        images = tf.constant(images)
+    ids = np.arange(len(labels)).astype(str)
+    return IndexedSource(labels, ids, lambda number: images[number])
+
+
+def from_files(paths: np.ndarray, labels: np.ndarray) -> IndexedSource:
+    """Image files, named by their paths."""
+    with tf.device("CPU"):
+        names = tf.constant(paths, tf.string)
+    return IndexedSource(labels, paths, lambda number: tf.io.read_file(names[number]))
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordSource:
+    """Examples in TFRecord files, which can only be read from their beginnings.
+
+    Every epoch reads the files in another order, several at once, and shuffles what they yield in
+    a buffer of encoded examples. Where there are enough files, each host trains on files of its
+    own.
+
+    Attributes:
+        files: the TFRecord files.
+        lengths: how many records each holds.
+        parse: from a serialised record to its image and label.
+        compression: "" or "GZIP".
+        part: None for all records; else `(first, last, seed)`, of a seeded permutation of the
+            records the places from `first` up to, not including, `last`.
+    """
+
+    files: tuple[str, ...]
+    lengths: tuple[int, ...]
+    parse: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+    compression: str = ""
+    part: tuple[int, int, int] | None = None
+
+    @property
+    def count(self) -> int:
+        return sum(self.lengths) if self.part is None else self.part[1] - self.part[0]
+
+    def in_order(self, shard: tuple[int, int]) -> tf.data.Dataset:
+        index, hosts = shard
+        files = tf.data.Dataset.range(len(self.files))
+        return self._parsed(self._records(files).shard(hosts, index))
+
+    def shuffled(self, seed: int, start: int, shard: tuple[int, int]) -> tf.data.Dataset:
+        index, hosts = shard
+        numbers, kept_of = np.arange(len(self.files)), self._kept_records()
+        own_files = all(kept_of[host::hosts].sum() for host in range(hosts))
+        mine = numbers[index::hosts] if own_files else numbers
+        kept = kept_of[mine].sum()
+        if not own_files:  # Every `hosts`-th record of the common order.
+            kept = len(range(index, kept, hosts))
+            require(kept > 0, "every host must have an image to train on", shard=shard)
+        first_epoch, skipped = divmod(start, int(kept))
+
+        def epoch_records(epoch):
+            order = tf.random.fold_in(tf.constant([seed, 0]), epoch)
+            places = tf.range(len(mine), dtype=tf.int64)
+            places = tf.random.experimental.index_shuffle(places, order, len(mine) - 1)
+            files = tf.data.Dataset.from_tensor_slices(tf.gather(tf.constant(mine), places))
+            records = self._records(files)
+            if not own_files:
+                records = records.shard(hosts, index)
+            buffer_seed = tf.random.stateless_uniform([], order, None, None, tf.int64)
+            return records.shuffle(SHUFFLE_BUFFER, seed=buffer_seed)
+
+        epochs = tf.data.Dataset.counter(first_epoch)
+        return self._parsed(epochs.flat_map(epoch_records).skip(skipped))
+
+    def _records(self, files: tf.data.Dataset) -> tf.data.Dataset:
+        """Numbers of files to the records of this part: (id, serialised)."""
+        names = tf.constant(self.files)
+        firsts = tf.constant(np.cumsum([0, *self.lengths[:-1]]), tf.int64)
+
+        def records_of(file):
+            records = tf.data.TFRecordDataset(names[file], self.compression).enumerate()
+            if self.part is not None:
+                records = records.filter(lambda number, _: self._keeps(firsts[file] + number))
+            return records.map(
+                lambda number, record: (names[file] + ":" + tf.strings.as_string(number), record)
+            )
+
+        return files.interleave(
+            records_of, cycle_length=FILES_AT_ONCE, num_parallel_calls=tf.data.AUTOTUNE
+        )
+
+    def _parsed(self, records: tf.data.Dataset) -> tf.data.Dataset:
+        def example(name, record):
+            image, label = self.parse(record)
+            return {"image": image, "label": label, "id": name}
+
+        return records.map(example, num_parallel_calls=tf.data.AUTOTUNE)
+
+    def _keeps(self, number: tf.Tensor) -> tf.Tensor:
+        """Whether records, by their numbers over all files, belong to this part."""
+        first, last, seed = self.part
+        place = tf.random.experimental.index_shuffle(number, [seed, 0], sum(self.lengths) - 1)
+        return (place >= first) & (place < last)
+
+    def _kept_records(self) -> np.ndarray:
+        """How many records of each file belong to this part."""
+        if self.part is None:
+            return np.array(self.lengths)
+        files = np.repeat(np.arange(len(self.files)), self.lengths)
+        kept = self._keeps(tf.range(sum(self.lengths), dtype=tf.int64)).numpy()
+        return np.bincount(files[kept], minlength=len(self.files))

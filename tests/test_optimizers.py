@@ -1,0 +1,147 @@
+"""One update against NumPy, and what is decayed."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+from test_training import NETS, tiny_net
+
+import keras_resnets as kr
+from keras_resnets.training.optimizers import (
+    CoupledSGD,
+    DecayedLamb,
+    decayed_variables,
+    make_optimizer,
+)
+from keras_resnets.training.recipe import find_recipe
+
+RATE, DECAY, MOMENTUM = 0.1, 0.01, 0.9
+GRADIENTS = [np.array([0.5, -1.0, 2.0], "float32"), np.array([0.25, 1.0, -1.0], "float32")]
+START = np.array([1.0, -2.0, 3.0], "float32")
+
+
+def updated(optimizer, name: str) -> np.ndarray:
+    """A variable after the updates by `GRADIENTS`."""
+    variable = keras.Variable(START, name=name)
+    optimizer.build([variable])
+    for gradient in GRADIENTS:
+        optimizer.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+    return keras.ops.convert_to_numpy(variable)
+
+
+def sgd(decay: float, nesterov: bool = False) -> np.ndarray:
+    weights, velocity = START.astype("float64"), 0.0
+    for gradient in GRADIENTS:
+        gradient = gradient + decay * weights
+        velocity = MOMENTUM * velocity - RATE * gradient
+        weights = weights + (MOMENTUM * velocity - RATE * gradient if nesterov else velocity)
+    return weights
+
+
+def lamb(decay: float) -> np.ndarray:
+    weights, m, v = START.astype("float64"), 0.0, 0.0
+    for step, gradient in enumerate(GRADIENTS, start=1):
+        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+        update = m / (1 - 0.9**step) / (np.sqrt(v / (1 - 0.999**step)) + 1e-6)
+        if decay:
+            update = update + decay * weights
+            update = update * np.linalg.norm(weights) / np.linalg.norm(update)
+        weights = weights - RATE * update
+    return weights
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize(("name", "decay"), [("kernel", DECAY), ("bias", 0.0), ("gamma", 0.0)])
+def test_sgd_couples_the_decay_of_kernels_alone(name, decay, nesterov):
+    optimizer = CoupledSGD(RATE, momentum=MOMENTUM, nesterov=nesterov, l2=DECAY)
+    assert updated(optimizer, name) == pytest.approx(sgd(decay, nesterov), rel=1e-5)
+
+
+def test_the_decay_of_keras_is_another_one():
+    """Or the subclass would be of no use."""
+    optimizer = keras.optimizers.SGD(RATE, momentum=MOMENTUM, weight_decay=DECAY)
+    assert updated(optimizer, "kernel") != pytest.approx(sgd(DECAY), rel=1e-5)
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize(("name", "decay"), [("kernel", DECAY), ("bias", 0.0)])
+def test_lamb_scales_the_decay_with_the_update(name, decay):
+    optimizer = DecayedLamb(RATE, epsilon=1e-6, decay=DECAY)
+    assert updated(optimizer, name) == pytest.approx(lamb(decay), rel=1e-4)
+
+
+def test_lamb_leaves_weights_of_zero_a_way_out():
+    optimizer = DecayedLamb(RATE, decay=DECAY)
+    variable = keras.Variable(np.zeros(3, "float32"), name="kernel")
+    optimizer.build([variable])
+    optimizer.apply([keras.ops.convert_to_tensor(GRADIENTS[0])], [variable])
+    assert np.isfinite(variable.numpy()).all()
+    assert (variable.numpy() != 0).all()
+
+
+def test_adamw_decays_kernels_alone():
+    model = kr.ResNet18(weights=None, depths=(1, 1), planes=(16, 32), classes=4)
+    recipe = dataclasses.replace(
+        find_recipe("resnet"), optimizer="adamw", learning_rate=0.1, weight_decay=0.5
+    )
+    optimizer = make_optimizer(recipe, 0.1, model)
+    optimizer.build(model.trainable_variables)
+    before = {v.path: v.numpy() for v in model.trainable_variables}
+    # Without gradients only the decay moves anything.
+    optimizer.apply([keras.ops.zeros(v.shape) for v in model.trainable_variables])
+    moved = {v.path for v in model.trainable_variables if (v.numpy() != before[v.path]).any()}
+    assert moved == {variable.path for variable in decayed_variables(model)}
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_only_kernels_are_decayed_and_all_of_them(net):
+    model = tiny_net(net)
+    decayed = {variable.path for variable in decayed_variables(model)}
+    kernels = {v.path for layer in model.layers for v in layer.weights if v.name == "kernel"}
+    print("\n".join(sorted(decayed)))
+    assert decayed == kernels
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            assert not decayed & {variable.path for variable in layer.weights}
+
+
+def test_frozen_kernels_are_not_decayed():
+    model = tiny_net("basic")
+    kr.freeze(model, until="layer1")
+    assert not [v for v in decayed_variables(model) if v.path.startswith(("conv1", "layer1"))]
+
+
+@pytest.mark.parametrize("name", ["sgd", "lamb", "adamw"])
+def test_two_accumulated_batches_make_one_update(name):
+    recipe = dataclasses.replace(find_recipe("resnet"), optimizer=name, weight_decay=DECAY)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    one, two = (make_optimizer(recipe, RATE, model, accumulate=n) for n in (1, 2))
+    values = {}
+    for optimizer, steps in ((one, [[0, 1]]), (two, [[0], [1]])):
+        variable = keras.Variable(START, name="kernel")
+        optimizer.build([variable])
+        for numbers in steps:
+            gradient = np.mean([GRADIENTS[i] for i in numbers], axis=0)
+            optimizer.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+        values[optimizer] = variable.numpy()
+    assert values[one] == pytest.approx(values[two], rel=1e-6)
+    assert (values[one] != START).all()
+
+
+def test_the_gradient_is_clipped_as_a_whole():
+    recipe = dataclasses.replace(find_recipe("resnet"), clip_norm=0.5, weight_decay=0.0)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    optimizer = make_optimizer(recipe, 1.0, model)
+    variable = keras.Variable(START, name="kernel")
+    optimizer.build([variable])
+    optimizer.apply([keras.ops.convert_to_tensor(GRADIENTS[0])], [variable])
+    assert np.linalg.norm(variable.numpy() - START) == pytest.approx(0.5, rel=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", [CoupledSGD(l2=0.3), DecayedLamb(decay=0.3)])
+def test_optimizers_of_ours_come_back_from_their_configuration(optimizer):
+    saved = keras.saving.serialize_keras_object(optimizer)
+    again = keras.saving.deserialize_keras_object(saved)
+    assert again.get_config() == optimizer.get_config()

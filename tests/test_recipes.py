@@ -1,0 +1,128 @@
+"""The recipes as data: what they say of themselves, and how they are found and changed."""
+
+import ast
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from keras_resnets import catalog
+from keras_resnets.training import recipe as recipes
+from keras_resnets.training import train
+from keras_resnets.training.recipe import Recipe, find_recipe, list_recipes
+
+NAMES = list_recipes()
+FOLDER = Path(recipes.__file__).parent / "recipes"
+
+
+def test_the_recipes_are_those_of_the_papers_and_two_of_our_own():
+    papers = "resnet cifar resnext resnest res2net rexnet torchvision_v2 a1 a2 a3"
+    assert sorted([*papers.split(), "finetune", "quick"]) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_opens_with_its_source_its_command_and_what_it_reached(name):
+    text = recipes.recipe_source(name)
+    assert re.search(r"^Source: ", text, re.MULTILINE)
+    command = re.search(r"^Command: keras-resnets train .*(\n    .*)*", text, re.MULTILINE)[0]
+    assert f"--recipe {name}" in command
+    assert re.search(r"^(Reported|Reaches)", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_is_data_of_known_models(name):
+    recipe = find_recipe(name)
+    assert recipe.name == name
+    assert catalog.find_variant(recipe.model)
+    # Patterns that match nothing would never be noticed.
+    for pattern, changes in recipe.by_model:
+        matching = [n for n in catalog.list_models() if recipe.for_model(n) != recipe]
+        assert matching, pattern
+        assert dataclasses.replace(recipe, **changes) in [recipe.for_model(n) for n in matching]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recipes_import_nothing_but_their_fields(name):
+    tree = ast.parse((FOLDER / f"{name}.py").read_text())
+    modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert modules == {"keras_resnets.training.recipe", "keras_resnets.training.settings"}
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Import)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_survives_json(name):
+    recipe = find_recipe(name)
+    assert Recipe(**json.loads(json.dumps(recipe.as_dict()))).as_dict() == recipe.as_dict()
+
+
+def test_an_unknown_recipe_is_named_with_the_nearest():
+    with pytest.raises(ValueError, match=r"Did you mean 'rexnet'\? Received: recipe='rexnett'"):
+        find_recipe("rexnett")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("epochs", 0),
+        ("optimizer", "adam"),
+        ("learning_rate", 0.0),
+        ("crop_pct", 1.2),
+        ("drop_block", 1.0),
+        ("step_epochs", (30, 20)),
+        ("clip_norm", -1),
+        ("ema", 1.0),
+        ("nesterov", 1),
+        ("warmup_epochs", -1),
+    ],
+)
+def test_values_out_of_range_are_named(field, value):
+    with pytest.raises(ValueError, match=f"Received: {field}="):
+        dataclasses.replace(find_recipe("resnet"), **{field: value})
+
+
+def test_every_field_of_a_recipe_is_explained():
+    for field in dataclasses.fields(Recipe):
+        assert re.search(rf"^    +{field.name}: ", Recipe.__doc__, re.MULTILINE), field.name
+
+
+def test_crops_and_stochastic_depth_follow_the_model():
+    assert find_recipe("resnest").for_model("resnest50d").image_size == 224
+    assert find_recipe("resnest").for_model("resnest101e").image_size == 256
+    assert find_recipe("rexnet").for_model("rexnet_100").drop_path == 0
+    assert find_recipe("rexnet").for_model("rexnet_150").drop_path > 0
+
+
+# Options -----------------------------------------------------------------------------------------
+
+
+def test_changes_reach_the_recipe_its_augmentation_and_the_architecture():
+    changes = train.parse_changes(["epochs=3", "mixup=0.3", "depths=1,1,1", "schedule=constant"])
+    config = train.resolve("digits", recipe="quick", changes=changes)
+    assert config.recipe.epochs == 3
+    assert config.recipe.augmentation.mixup == 0.3
+    assert config.recipe.config_changes == {"depths": (1, 1, 1)}
+    assert config.recipe.schedule == "constant"
+
+
+def test_an_unknown_change_is_named_with_the_nearest():
+    with pytest.raises(ValueError, match=r"Did you mean 'mixup'\?"):
+        train.resolve("digits", changes={"mixupp": 0.2})
+
+
+def test_a_tag_of_the_model_says_what_to_start_from():
+    config = train.resolve("digits", "resnet50.a1_in1k", recipe="finetune")
+    assert (config.model, config.weights) == ("resnet50", "a1_in1k")
+    assert train.resolve("digits", recipe="finetune").weights == "imagenet"
+    assert train.resolve("digits", recipe="finetune", weights="none").weights is None
+    with pytest.raises(ValueError, match="weights must be left out"):
+        train.resolve("digits", "resnet50.a1_in1k", "imagenet")
+
+
+@pytest.mark.parametrize(
+    "options", [{"dtype": "int8"}, {"accumulate": 0}, {"seed": -1}, {"class_weights": "some"}]
+)
+def test_options_out_of_range_are_named(options):
+    with pytest.raises(ValueError, match=f"Received: {next(iter(options))}="):
+        train.resolve("digits", **options)

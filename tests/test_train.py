@@ -1,0 +1,673 @@
+"""Runs: every recipe for a few steps, what a run leaves behind, and what stops and resumes one."""
+
+import dataclasses
+import errno
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import safetensors.numpy
+import tensorflow as tf
+from PIL import Image
+from test_training import child_environment
+from typer.testing import CliRunner
+
+import keras_resnets as kr
+from keras_resnets import cli
+from keras_resnets.training import callbacks, checkpoints, distribute, evaluate, train
+from keras_resnets.training.recipe import find_recipe, list_recipes
+
+CLASSES = ("cross", "disc", "stripes")
+
+
+def pictures(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Noisy figures (count, 24, 24, 3) that can be told apart at a glance, and their classes."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(count) % len(CLASSES)
+    y, x = np.mgrid[:24, :24] - 11.5
+    figures = [(abs(x) < 3) | (abs(y) < 3), x**2 + y**2 < 64, (x // 4) % 2 == 0]
+    images = np.stack([figures[label] for label in labels])[..., None] * np.ones(3) * 150.0
+    return np.clip(images + random.uniform(0, 100, images.shape), 0, 255).astype("uint8"), labels
+
+
+DATA = {"train": pictures(24), "validation": pictures(9, seed=1)}
+TINY = dict(depths=(1, 1), planes=(16, 32))
+
+
+def tiny_config(recipe="quick", model="resnet20", data=DATA, changes=None, **options):
+    """Three epochs of three steps."""
+    changes = {"epochs": 3, "batch_size": 8, "image_size": 32, **TINY, **(changes or {})}
+    return train.resolve(data, model, recipe=recipe, changes=changes, **options)
+
+
+def last_arrays(folder) -> dict[str, np.ndarray]:
+    return checkpoints.load_last(folder.checkpoints)[2]
+
+
+def names(folder) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def at_step(number: int, monkeypatch, action) -> None:
+    """Does something at the end of a step, in front of all else that happens there."""
+    original = callbacks.Steps._stop_if_asked
+
+    def patched(self):
+        if self.progress.step == number:
+            action(self)
+        original(self)
+
+    monkeypatch.setattr(callbacks.Steps, "_stop_if_asked", patched)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> train.RunResult:
+    """A run from beginning to end, with a moving average and a drop rate that moves."""
+    changes = dict(ema=0.9, drop_block=0.1, ramp_drop_block=True, dropout=0.2)
+    config = tiny_config(changes=changes, checkpoint_every=2, keep=20)
+    return train.train(config, tmp_path_factory.mktemp("runs") / "run")
+
+
+# Recipes -----------------------------------------------------------------------------------------
+
+SMALL = {
+    "rexnet": dict(initial_channels=16, final_channels=40, depth=0.5, small_inputs=True),
+    "cifar": TINY,
+    "quick": TINY,
+}
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_recipe_trains_a_tiny_network_of_its_family(name, tmp_path):
+    shape = SMALL.get(name, dict(TINY, stem_width=16, small_inputs=True))
+    changes = dict(epochs=1, batch_size=8, image_size=32, eval_image_size=32, warmup_epochs=0)
+    config = train.resolve(DATA, None, "none", name, {**changes, **shape})
+    run = train.Run(config, distribute.Placement())
+    before = {v.path: keras.ops.convert_to_numpy(v) for v in run.model.trainable_variables}
+    folder = train.RunFolder(tmp_path / "run")
+    folder.create()
+    progress = run.fit(folder, resume=False, verbose=0)
+    assert progress.step == 3
+    assert np.isfinite([value for row in progress.history for value in row.values()]).all()
+    moved = [v for v in run.model.trainable_variables if (v.numpy() != before[v.path]).any()]
+    # A squeezed gate may rest on a ReLU that is never active, and blocks start as the identity.
+    assert len(moved) > len(before) / 2
+    assert {"best.keras", "best.safetensors", "log.csv"} <= names(folder.path)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+def test_losses_of_soft_labels_are_their_formulas(loss):
+    config = tiny_config(changes={"loss": loss})
+    run = train.Run(config, distribute.Placement())
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(5, 3)).astype("float32")
+    # A mixture of two classes, smoothed by 0.1.
+    mixed = 0.7 * np.eye(3)[[0, 1, 2, 0, 1]] + 0.3 * np.eye(3)[[1, 1, 0, 2, 2]]
+    targets = (0.9 * mixed + 0.1 / 3).astype("float32")
+    if loss == "cross_entropy":
+        logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+        expected = -(targets * logs).sum(1).mean()
+    else:
+        p = 1 / (1 + np.exp(-logits))
+        expected = -(targets * np.log(p) + (1 - targets) * np.log(1 - p)).mean()
+    value = run.model.compute_loss(y=tf.constant(targets), y_pred=tf.constant(logits))
+    assert float(value) == pytest.approx(expected, rel=1e-5)
+
+
+# What a run leaves behind ------------------------------------------------------------------------
+
+
+def test_a_run_leaves_everything_that_is_promised(finished):
+    assert names(finished.folder.path) == set(
+        "config.json versions.json classes.json log.csv checkpoints best.keras best.safetensors "
+        "curves.png confusion.png worst.png evaluation.json report.md".split()
+    )
+    for picture in ("curves.png", "confusion.png", "worst.png"):
+        with Image.open(finished.folder / picture) as image:
+            assert min(image.size) > 200
+            assert len(np.unique(np.asarray(image.convert("L")))) > 10
+    report = (finished.folder / "report.md").read_text()
+    assert f"| top-1 | {finished.evaluation.top1:.2%} |" in report
+    assert "moving average" in report
+    assert finished.folder.read_json("config.json")["recipe"]["epochs"] == 3
+    assert "keras" in finished.folder.read_json("versions.json")
+
+
+def test_the_log_has_a_line_for_each_epoch(finished):
+    lines = (finished.folder / "log.csv").read_text().splitlines()
+    columns = lines[0].split(",")
+    assert {"epoch", "learning_rate", "loss", "top1", "val_top1", "val_cross_entropy"} <= set(
+        columns
+    )
+    assert [line.split(",")[0] for line in lines[1:]] == ["1", "2", "3"]
+
+
+def test_the_exports_are_the_average_of_the_best_epoch(finished):
+    """The last epoch's checkpoint has both; the export of that epoch would be the average."""
+    history = finished.history
+    best = callbacks.best_epoch(history)
+    step = best * 3
+    path = finished.folder.checkpoints / f"step-{step:010d}.safetensors"
+    arrays = safetensors.numpy.load_file(path)
+    model = keras.saving.load_model(finished.folder / "best.keras")
+    averages = {name.split("/", 2)[2]: array for name, array in arrays.items() if "average" in name}
+    weights = {name.split("/", 2)[2]: a for name, a in arrays.items() if name.startswith("model")}
+    assert any("moving_mean" in name for name in averages)
+    for variable in model.weights:
+        if variable.name != "rate":
+            assert np.array_equal(variable.numpy(), averages[variable.path]), variable.path
+    assert any((averages[name] != weights[name]).any() for name in averages)
+
+
+def test_exports_give_the_accuracy_that_is_reported(finished):
+    model = keras.saving.load_model(finished.folder / "best.keras")
+    probabilities = model.predict(np.zeros((1, 32, 32, 3)), verbose=0)
+    assert probabilities.sum() == pytest.approx(1, abs=1e-5)
+    same = kr.create_model(
+        "resnet20",
+        weights=str(finished.folder / "best.safetensors"),
+        include_preprocessing=True,
+        **TINY,
+    )
+    assert same.predict(np.zeros((1, 32, 32, 3)), verbose=0) == pytest.approx(
+        probabilities, abs=1e-6
+    )
+    best = max(row["val_top1"] for row in finished.history)
+    assert finished.evaluation.top1 == pytest.approx(best, abs=1e-6)
+
+
+def test_the_weights_file_says_how_images_are_prepared(finished):
+    with safetensors.safe_open(finished.folder / "best.safetensors", framework="np") as file:
+        metadata = {key: file.metadata()[key] for key in ("input_size", "mean", "label_names")}
+    assert {key: json.loads(value) for key, value in metadata.items()} == {
+        "input_size": [3, 32, 32],
+        "mean": [0.485, 0.456, 0.406],
+        "label_names": list(finished.evaluation.class_names),
+    }
+
+
+def test_an_evaluation_counts_every_image_once(finished):
+    evaluation = finished.evaluation
+    assert evaluation.count == 9
+    assert evaluation.confusion.sum(1).tolist() == [3, 3, 3]
+    worst = [image.probability for image in evaluation.worst]
+    assert len(worst) == 9
+    assert worst == sorted(worst)
+    assert evaluation.cross_entropy == pytest.approx(-np.log(worst).mean(), rel=1e-4)
+    for row, recall in zip(evaluation.by_class(), np.diag(evaluation.confusion) / 3, strict=True):
+        assert row["recall"] == pytest.approx(recall)
+
+
+# Stopping and resuming ---------------------------------------------------------------------------
+
+
+def same_state(one, other) -> None:
+    """Weights, statistics, optimizer, average and random states of two runs agree."""
+    first, second = last_arrays(one), last_arrays(other)
+    assert first.keys() == second.keys()
+    for name in first:
+        assert first[name] == pytest.approx(second[name], abs=1e-5), name
+
+
+def resumed_equals(finished, config, folder) -> None:
+    result = train.train(config, folder, resume=True)
+    same_state(finished.folder, result.folder)
+    for one, other in zip(finished.history, result.history, strict=True):
+        for key in one.keys() - {"seconds"}:
+            assert one[key] == pytest.approx(other[key], abs=1e-4), key
+
+
+def interrupted(config, folder) -> callbacks.Interrupted:
+    with pytest.raises(callbacks.Interrupted) as stopped:
+        train.train(config, folder)
+    return stopped.value
+
+
+def stored_config(finished) -> train.RunConfig:
+    changes = dict(ema=0.9, drop_block=0.1, ramp_drop_block=True, dropout=0.2)
+    return tiny_config(changes=changes, checkpoint_every=2, keep=20)
+
+
+def test_a_run_stopped_within_an_epoch_ends_as_if_it_had_not(finished, tmp_path, monkeypatch):
+    config = stored_config(finished)
+    with monkeypatch.context() as patch:
+        at_step(5, patch, lambda steps: os.kill(os.getpid(), signal.SIGINT))
+        assert interrupted(config, tmp_path / "run").exit_code == 130
+    handler = signal.getsignal(signal.SIGINT)
+    assert handler is signal.default_int_handler
+    found = names(tmp_path / "run" / "checkpoints")
+    assert max(found) == "step-0000000005.safetensors"
+    resumed_equals(finished, config, tmp_path / "run")
+
+
+def test_a_run_stopped_while_it_validates_measures_that_epoch_first(
+    finished, tmp_path, monkeypatch
+):
+    config = stored_config(finished)
+
+    def stop(steps):
+        if steps.average.is_in_model:
+            steps.interrupts.number = signal.SIGTERM
+
+    with monkeypatch.context() as patch:
+        at_step(6, patch, stop)
+        assert interrupted(config, tmp_path / "run").exit_code == 143
+    resumed_equals(finished, config, tmp_path / "run")
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished.folder.path, folder)
+    *_, before, last = sorted((folder / "checkpoints").iterdir())
+    last.write_bytes(last.read_bytes()[:-100])
+    (folder / "checkpoints" / ".unfinished-1-step.safetensors").write_bytes(b"half")
+    with pytest.warns(UserWarning, match="is damaged and is passed over"):
+        path, progress, _ = checkpoints.load_last(folder / "checkpoints")
+    assert (path, progress.step) == (before, 8)
+    flipped = bytearray(before.read_bytes())
+    flipped[-1] ^= 1
+    before.write_bytes(flipped)
+    with pytest.warns(UserWarning, match="checksum"):
+        assert checkpoints.load_last(folder / "checkpoints")[1].step == 6
+    train.RunFolder(folder).tidy()
+    assert not list((folder / "checkpoints").glob(".*"))
+
+
+def test_only_the_last_checkpoints_are_kept(tmp_path):
+    progress = checkpoints.Progress()
+    for progress.step in (1, 5, 20):
+        checkpoints.save(tmp_path, progress, {"a": np.float32(progress.step)}, keep=2)
+    assert names(tmp_path) == {"step-0000000005.safetensors", "step-0000000020.safetensors"}
+    _, read, arrays = checkpoints.load_last(tmp_path)
+    assert read == progress
+    assert arrays["a"].shape == ()
+
+
+def test_a_checkpoint_of_another_model_is_refused(finished, tmp_path):
+    config = tiny_config(changes={"planes": (24, 32), "ema": 0.9})
+    folder = train.RunFolder(tmp_path / "run")
+    folder.create()
+    folder.write_json("config.json", config.as_dict())
+    shutil.copytree(finished.folder.checkpoints, folder.checkpoints, dirs_exist_ok=True)
+    with pytest.raises(ValueError, match=r"must be of this model and optimizer.*Other shape"):
+        train.train(config, folder.path, resume=True)
+
+
+def test_a_resumed_run_must_be_told_the_same(finished):
+    changed = dataclasses.replace(
+        stored_config(finished), seed=3, recipe=dataclasses.replace(find_recipe("quick"), epochs=9)
+    )
+    with pytest.raises(ValueError, match=r"recipe.epochs: 3 -> 9.*seed: 0 -> 3"):
+        train.train(changed, finished.folder.path, resume=True)
+
+
+def test_a_folder_that_holds_something_is_left_alone(finished, tmp_path):
+    before = names(finished.folder.path)
+    with pytest.raises(FileExistsError, match="pass --resume"):
+        train.train(tiny_config(), finished.folder.path)
+    assert names(finished.folder.path) == before
+    with pytest.raises(ValueError, match="must be the folder of a run"):
+        train.train(tiny_config(), tmp_path, resume=True)
+
+
+def test_patience_ends_a_run_that_gets_no_better(tmp_path, monkeypatch):
+    monkeypatch.setattr(callbacks, "best_epoch", lambda history: 1)
+    monkeypatch.setattr(train, "best_epoch", lambda history: 1)
+    result = train.train(tiny_config(changes={"epochs": 9}, patience=2), tmp_path / "run")
+    assert len(result.history) == 3
+
+
+# Faults ------------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path):
+    config = tiny_config(
+        changes={"learning_rate": 1e25, "warmup_epochs": 0, "schedule": "constant"},
+        checkpoint_every=1,
+    )
+    with pytest.raises(
+        callbacks.DivergedError, match=r"at step \d+ .*(the loss is|not finite)"
+    ) as stop:
+        train.train(config, tmp_path / "run")
+    found = checkpoints.load_last(tmp_path / "run" / "checkpoints")
+    if found is None:
+        assert "There is no checkpoint yet" in str(stop.value)
+    else:
+        assert str(found[0]) in str(stop.value)
+        assert not checkpoints.not_finite(found[2])
+
+
+def test_a_batch_too_large_for_the_memory_says_what_to_try(tmp_path, monkeypatch):
+    def fit(self, *args, **kwargs):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
+
+    monkeypatch.setattr(keras.Model, "fit", fit)
+    with pytest.raises(train.OutOfMemory, match=r"a batch of 8 images of 32 pixels.*accumulate"):
+        train.train(tiny_config(), tmp_path / "run")
+
+
+def test_a_full_disk_leaves_the_checkpoints_that_are_there(tmp_path, monkeypatch):
+    write = safetensors.numpy.save_file
+
+    def full(arrays, path, metadata=None):
+        if "step" in str(path) and "step-0000000002" not in str(path):
+            path.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(arrays, path, metadata)
+
+    monkeypatch.setattr(safetensors.numpy, "save_file", full)
+    with pytest.raises(OSError, match=r"the disk is full.*--resume"):
+        train.train(tiny_config(checkpoint_every=2), tmp_path / "run")
+    assert names(tmp_path / "run" / "checkpoints") == {"step-0000000002.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"freeze": "layer9"}, "until must be one of"),
+        ({"class_weights": {"0": 1.0}}, "must name every class: 0, 1, 2"),
+        ({"data": "folder:/nowhere"}, "nowhere"),
+        ({"changes": {"drop_block": 2}}, "drop_block must be"),
+        ({"weights": "nowhere.safetensors"}, "weights must be"),
+    ],
+)
+def test_what_is_wrong_shows_before_a_folder_is_made(wrong, message, tmp_path):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        train.train(tiny_config(**wrong), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+# Options of a run --------------------------------------------------------------------------------
+
+
+def test_balanced_class_weights_make_rare_classes_count_as_much():
+    images, labels = pictures(24)
+    keep = np.flatnonzero((labels != 2) | (np.arange(24) < 6))
+    data = {"train": (images[keep], labels[keep]), "validation": DATA["validation"]}
+    run = train.Run(tiny_config(data=data, class_weights="balanced"), distribute.Placement())
+    counts = np.bincount(labels[keep])
+    total = [run.class_weights[i] * n for i, n in enumerate(counts)]
+    assert total == pytest.approx([len(keep) / 3] * 3)
+
+
+def test_a_frozen_run_keeps_the_frozen_part(tmp_path):
+    config = tiny_config(freeze="layer1", changes={"epochs": 1, "ema": 0.0})
+    train.train(config, tmp_path / "run")
+    arrays = last_arrays(train.RunFolder(tmp_path / "run"))
+    for stage, stays in (("layer1", True), ("layer2", False)):
+        means = [array for name, array in arrays.items() if f"{stage}_0_bn1/moving_mean" in name]
+        # Statistics start at zero and move with the first batch.
+        assert [not array.any() for array in means] == [stays]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_mixed_precision_trains_with_float32_logits_and_leaves_the_policy_alone(dtype, tmp_path):
+    config = tiny_config(dtype=dtype, changes={"epochs": 1})
+    result = train.train(config, tmp_path / "run")
+    assert np.isfinite(result.history[0]["loss"])
+    assert keras.config.dtype_policy().name == "float32"
+    model = keras.saving.load_model(result.folder / "best.keras")
+    assert model.get_layer("layer1_0_conv1").compute_dtype == dtype
+    assert model.get_layer("fc").compute_dtype == "float32"
+
+
+def test_accumulation_xla_and_tensorboard_go_together(tmp_path):
+    config = tiny_config(accumulate=2, jit=True, tensorboard=True, changes={"epochs": 2})
+    result = train.train(config, tmp_path / "run")
+    assert config.effective_batch == 16
+    arrays = last_arrays(result.folder)
+    # Six batches are three updates; Keras counts batches.
+    assert [int(arrays[name]) for name in arrays if name.endswith("sgd/iteration")] == [6]
+    assert any("gradient_accumulator" in name for name in arrays)
+    assert list((tmp_path / "run" / "tensorboard").rglob("events*"))
+
+
+def test_logs_for_a_tensorboard_that_is_not_there_are_refused_at_once(monkeypatch):
+    monkeypatch.setattr(train.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="pip install tensorboard"):
+        train.Run(tiny_config(tensorboard=True), distribute.Placement())
+
+
+def test_accumulation_on_several_tensorflow_devices_is_refused():
+    placement = distribute.Placement(replicas=2, strategy="mirrored")
+    with pytest.raises(ValueError, match="accumulate must be 1 with several devices"):
+        train.Run(tiny_config(accumulate=2), placement)
+
+
+def test_a_plan_says_what_a_run_would_do():
+    facts = train.plan(tiny_config())
+    assert facts["steps"] == 9
+    assert facts["images"] == {"train": 24, "validation": 9}
+    assert facts["decayed variables"].startswith("6 kernels")
+
+
+# Commands ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def image_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    for split, count, seed in (("train", 96, 0), ("validation", 30, 1)):
+        for i, (image, label) in enumerate(zip(*pictures(count, seed), strict=True)):
+            path = folder / split / CLASSES[label] / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+    return folder
+
+
+def invoke(*arguments) -> tuple[int, str]:
+    result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+SMALLER = ("--set", "depths=1,1", "--set", "planes=16,32", "--batch-size", 16)
+
+
+def test_a_folder_of_images_is_learned_and_evaluated(image_folder, tmp_path):
+    out = tmp_path / "run"
+    command = ("train", "--data", f"folder:{image_folder}", "--recipe", "quick", "--out", out)
+    # So small a network takes large steps.
+    code, text = invoke(*command, *SMALLER, "--learning-rate", 0.4)
+    assert code == 0, text
+    result = json.loads((out / "evaluation.json").read_text())
+    assert result["top1"] >= 0.95
+    assert [row["class"] for row in result["by_class"]] == sorted(CLASSES)
+
+    code, text = invoke("evaluate", "--data", f"folder:{image_folder}", "--model", out)
+    assert code == 0, text
+    assert f"top-1 {result['top1']:.2%}" in text
+    assert all(name in text for name in CLASSES)
+    code, text = invoke("evaluate", "--data", f"folder:{image_folder}", "--model", out, "--json")
+    assert json.loads(text)["top1"] == pytest.approx(result["top1"])
+
+    # Going on with a run that is over adds nothing, and evaluates once more.
+    code, text = invoke("train", "--resume", "--out", out)
+    assert code == 0, text
+    assert len((out / "log.csv").read_text().splitlines()) == 16
+    code, text = invoke("train", "--resume", "--out", out, "--epochs", 9)
+    assert code == 1
+    assert "--resume stands alone" in text
+
+
+def test_what_is_reported_of_a_published_checkpoint_stands_beside_what_is_measured(
+    finished, image_folder, monkeypatch
+):
+    published = kr.ResNet50.pretrained["a1_in1k"]
+    model = keras.saving.load_model(finished.folder / "best.keras")
+    subject = evaluate.Subject(model, 32, 1.0, "bicubic", published)
+    monkeypatch.setattr(evaluate, "load_subject", lambda *args, **kwargs: subject)
+    command = ("evaluate", "--data", f"folder:{image_folder}", "--model", "resnet50.a1_in1k")
+    code, text = invoke(*command)
+    assert code == 0, text
+    assert f"reported for resnet50.a1_in1k on ImageNet at {published.results_size}" in text
+    assert f"{published.top1:.2f}%" in text
+
+
+def test_a_model_of_other_classes_than_the_data_is_refused_before_it_is_built(image_folder):
+    for model in ("resnet50.a1_in1k", "resnet50"):
+        code, text = invoke("evaluate", "--data", f"folder:{image_folder}", "--model", model)
+        assert code == 1
+        assert "model must have the classes of the data" in text
+
+
+def test_ctrl_c_ends_the_command_with_130_and_one_checkpoint(image_folder, tmp_path, monkeypatch):
+    at_step(2, monkeypatch, lambda steps: os.kill(os.getpid(), signal.SIGINT))
+    out = tmp_path / "run"
+    code, text = invoke("train", "--data", f"folder:{image_folder}", "--out", out, *SMALLER)
+    assert code == 130
+    assert "go on with --resume" in text
+    assert names(out / "checkpoints") == {"step-0000000002.safetensors"}
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(image_folder, tmp_path):
+    out = tmp_path / "run"
+    code, text = invoke(
+        "train", "--data", f"folder:{image_folder}", "--out", out, "--dry-run", *SMALLER
+    )
+    assert code == 0, text
+    for words in ("learning_rate", "steps per epoch", "parameters", "estimated memory", "mixup"):
+        assert words in text
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--recipe", "quik"], "Did you mean 'quick'"),
+        (["--model", "resnet2"], "Did you mean"),
+        (["--set", "epochs"], "set must be NAME=VALUE"),
+        (["--dtype", "int8"], "dtype must be one of"),
+        (["--num-processes", 2, "--process-id", 0, "--coordinator", "h:1"], "KERAS_BACKEND=jax"),
+        (["--num-processes", 2], "process_id"),
+        (["--batch-size", 0], "batch_size must be"),
+    ],
+)
+def test_wrong_options_are_one_message_and_exit_code_1(arguments, message, tmp_path):
+    code, text = invoke("train", "--data", "digits", "--out", tmp_path / "run", *arguments)
+    assert (code, message in text) == (1, True), text
+    assert not (tmp_path / "run").exists()
+
+
+def test_recipes_are_listed_and_shown():
+    code, text = invoke("recipes")
+    assert code == 0
+    assert [line.split()[0] for line in text.splitlines()] == list_recipes()
+    code, text = invoke("recipes", "a2")
+    assert "arXiv:2110.00476" in text
+    assert re.search(r"^weight_decay +0.02$", text, re.MULTILINE)
+
+
+# Machines ----------------------------------------------------------------------------------------
+
+
+_DEVICES = """
+import sys
+
+import test_train
+from keras_resnets.training import callbacks, distribute, train
+
+two = distribute.place(distribute.Processes(), devices=2)
+assert two.replicas == 2 and two.strategy is not None
+original = callbacks.Steps._stop_if_asked
+
+def stop(self):
+    if self.progress.step == 4:
+        self.interrupts.number = 2
+    original(self)
+
+for dtype in ("float32", "bfloat16"):
+    # Synchronised batch norms, or two halves of a batch would have statistics of their own.
+    changes = dict(ema=0.9, epochs=2)
+    config = test_train.tiny_config(changes=changes, sync_bn=True, dtype=dtype)
+    folder = f"{sys.argv[1]}/{dtype}"
+    train.train(config, folder + "/one", placement=distribute.Placement())
+    if dtype == "float32":
+        callbacks.Steps._stop_if_asked = stop
+        try:
+            train.train(config, folder + "/two", placement=two)
+        except callbacks.Interrupted:
+            callbacks.Steps._stop_if_asked = original
+    resume = dtype == "float32"
+    train.train(config, folder + "/two", placement=two, resume=resume)
+"""
+
+
+def test_two_devices_end_where_one_does_even_if_stopped_on_the_way(tmp_path):
+    tests = Path(__file__).parent
+    environment = child_environment()
+    environment["PYTHONPATH"] = os.pathsep.join([str(tests), environment["PYTHONPATH"]])
+    child = subprocess.run(
+        [sys.executable, "-c", _DEVICES, str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert child.returncode == 0, child.stderr[-3000:]
+    for dtype, tolerance in (("float32", 1e-4), ("bfloat16", 0.05)):
+        folders = [train.RunFolder(tmp_path / dtype / name) for name in ("one", "two")]
+        one, two = map(last_arrays, folders)
+        assert one.keys() == two.keys()
+        assert any(name.startswith("average") for name in one)
+        for name in one:
+            assert two[name] == pytest.approx(one[name], abs=tolerance, rel=tolerance), name
+
+
+def test_several_machines_on_tensorflow_are_refused_with_the_way_out(monkeypatch):
+    with pytest.raises(ValueError, match="KERAS_BACKEND=jax"):
+        distribute.place(distribute.Processes(2, 0, "host:1"))
+    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1", "b:1"]}}')
+    with pytest.raises(ValueError, match="KERAS_BACKEND=jax"):
+        distribute.place(distribute.Processes())
+
+
+def test_slurms_variables_are_read():
+    environment = dict(
+        SLURM_STEP_NODELIST="gpu[03-05,9],cpu1",
+        SLURM_NTASKS="4",
+        SLURM_PROCID="2",
+        SLURM_JOB_ID="7",
+    )
+    found = distribute.find_processes(environment=environment)
+    assert found == distribute.Processes(4, 2, "gpu03:61447")
+    assert distribute.first_host("node1,node2") == "node1"
+    assert distribute.first_host("a[1-2]-ib") == "a1-ib"
+
+
+def test_the_index_of_a_kubernetes_job_is_read():
+    found = distribute.find_processes("host:80", 3, environment={"JOB_COMPLETION_INDEX": "1"})
+    assert found == distribute.Processes(3, 1, "host:80")
+
+
+def test_one_process_is_what_there_is_unless_said_otherwise():
+    assert distribute.find_processes(environment={}) == distribute.Processes()
+    environment = {"SLURM_STEP_NODELIST": "n1", "SLURM_NTASKS": "1", "SLURM_PROCID": "0"}
+    assert distribute.find_processes(environment=environment).count == 1
+
+
+@pytest.mark.parametrize(
+    "given", [("host", 2, 0), ("host:1", 2, 2), (None, 2, 0), ("h:1", 2, None)]
+)
+def test_processes_that_make_no_sense_are_refused(given):
+    with pytest.raises(ValueError, match="Received: coordinator="):
+        distribute.find_processes(*given, environment={})
+
+
+def test_a_batch_must_be_shared_evenly():
+    placement = distribute.Placement(replicas=3)
+    with pytest.raises(ValueError, match="multiple of the 3 devices"):
+        placement.local_batch(8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert distribute.Placement(distribute.Processes(2, 0, "h:1"), 4).local_batch(8) == 4
