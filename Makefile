@@ -18,14 +18,7 @@ test-backends: $(VENV)/backends.installed
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist worksteal -q -m backend
 	KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 --dist worksteal -q -m "backend or with_torch"
 
-lint: $(VENV)/benchmark.installed: $(VENV)/created pyproject.toml
-	$(BIN)/pip install --quiet -e ".[benchmark]"
-	@# Without their dependencies, as above: theirs are in the extra, so far as they are needed.
-	$(BIN)/pip install --quiet --no-deps timm==1.0.31 torchvision==0.28.0 keras-hub==0.32.0 \
-		kagglesdk==0.1.28 zeromodels==1.3.6 tf2onnx==1.17.0
-	touch $@
-
-$(VENV)/lint.installed
+lint: $(VENV)/lint.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
@@ -58,6 +51,13 @@ $(VENV)/backends.installed: $(VENV)/created pyproject.toml
 	@# Without their dependencies: the tests need no operator of torchvision, and its own choice of
 	@# torch would replace the one above.
 	$(BIN)/pip install --quiet --no-deps timm==1.0.31 torchvision==0.28.0
+	touch $@
+
+$(VENV)/benchmark.installed: $(VENV)/created pyproject.toml
+	$(BIN)/pip install --quiet -e ".[benchmark]"
+	@# Without their dependencies, as above: theirs are in the extra, so far as they are needed.
+	$(BIN)/pip install --quiet --no-deps timm==1.0.31 torchvision==0.28.0 keras-hub==0.32.0 \
+		kagglesdk==0.1.28 zeromodels==1.3.6 tf2onnx==1.17.0
 	touch $@
 
 $(VENV)/lint.installed: $(VENV)/created pyproject.toml
