@@ -17,7 +17,14 @@ from collections.abc import Sequence
 import keras
 from keras import KerasTensor, layers
 
-from keras_resnets.layers import DropBlock2D, DropPath, GroupedConv2D, PadChannels, Subsample2D
+from keras_resnets.layers import (
+    BatchNormalization,
+    DropBlock2D,
+    DropPath,
+    GroupedConv2D,
+    PadChannels,
+    Subsample2D,
+)
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -86,7 +93,7 @@ def conv(
 
 def bn(x: KerasTensor, *, gamma: str = "ones", name: str) -> KerasTensor:
     """Batch normalisation with PyTorch's constants (its momentum 0.1 is Keras' 0.9)."""
-    return layers.BatchNormalization(
+    return BatchNormalization(
         momentum=0.9, epsilon=1e-5, gamma_initializer=gamma, name=keras_name(name)
     )(x)
 

@@ -17,6 +17,7 @@ from keras import ops
 
 import keras_resnets as kr
 from keras_resnets.layers import (
+    BatchNormalization,
     DropBlock2D,
     DropPath,
     GroupedConv2D,
@@ -451,6 +452,10 @@ for setting in t.GROUPED:
 for dtype in t.HALF_POLICIES:
     t.check_against_the_naive_oracle(t.GROUPED[4], dtype, 2e-2)
 
+for channels in (16, 27):
+    t.check_normalization(channels, "float32", 1e-5)
+    t.check_normalization(channels, "mixed_bfloat16", 2e-2)
+
 for dtype in ["float32", *t.HALF_POLICIES]:
     t.test_convolution_bias_and_relu_run_traced_and_without_gradients(dtype)
 
@@ -495,6 +500,142 @@ def test_grouped_training_loses_the_same_with_and_without_xla():
         losses.append(history.history["loss"])
     assert losses[0][-1] < losses[0][0]
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+
+
+# BatchNormalization ------------------------------------------------------------------------------
+
+NORM = dict(momentum=0.9, epsilon=1e-3)
+
+
+def normalization(channels: int, layer_class=BatchNormalization, **arguments):
+    """A layer whose weights are not those of the beginning."""
+    layer = layer_class(**{**NORM, **arguments})
+    layer.build((None, None, None, channels))
+    random = np.random.default_rng(1)
+    layer.set_weights([random.uniform(0.5, 2, weight.shape) for weight in layer.weights])
+    return layer
+
+
+def naive_norm(x, gamma, beta, moving_mean, moving_variance, cotangent):
+    """Output, gradients of x, gamma and beta, and the moving statistics, in double precision."""
+    x, cotangent = x.astype("float64"), cotangent.astype("float64")
+    axes, count = (0, 1, 2), np.prod(x.shape[:3])
+    mean, variance = x.mean(axes), x.var(axes)
+    deviation = np.sqrt(variance + NORM["epsilon"])
+    normal = (x - mean) / deviation
+    d_gamma, d_beta = (cotangent * normal).sum(axes), cotangent.sum(axes)
+    d_x = gamma / deviation * (cotangent - d_beta / count - normal * d_gamma / count)
+    momentum = NORM["momentum"]
+    moving = [
+        momentum * old + (1 - momentum) * new
+        for old, new in ((moving_mean, mean), (moving_variance, variance))
+    ]
+    return normal * gamma + beta, d_x, d_gamma, d_beta, *moving
+
+
+def check_normalization(channels: int, dtype: str, tolerance: float) -> None:
+    layer = normalization(channels, dtype=dtype)
+    x, cotangent = (random_array(3, 7, 5, channels, seed=seed) + 0.5 for seed in (2, 3))
+    if dtype != "float32":  # What the layer sees of it.
+        x = to_numpy(ops.cast(x, HALF_TYPE[dtype]))
+    expected = naive_norm(x, *map(to_numpy, layer.weights), cotangent)
+    ours = call_with_gradients(layer, x, cotangent, training=True)
+    if keras.backend.backend() == "jax":  # Its stateless call leaves the statistics as they are.
+        expected = expected[:4]
+    else:
+        ours += [to_numpy(layer.moving_mean), to_numpy(layer.moving_variance)]
+    for value, reference in zip(ours, expected, strict=True):
+        assert relative_error(value, reference) <= tolerance
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("channels", [1, 16, 27])
+def test_normalized_values_gradients_and_statistics_equal_those_of_a_naive_oracle(channels):
+    check_normalization(channels, "float32", 1e-5)
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("dtype", HALF_POLICIES)
+@pytest.mark.parametrize("channels", [16, 27])
+def test_normalized_values_and_gradients_equal_the_oracle_under_mixed_precision(channels, dtype):
+    check_normalization(channels, dtype, 2e-2)
+
+
+def normalizing_types(layer, *, jit_compile=False, shape=(None, None, None, 16), **arguments):
+    """The types of the operations of a traced training call."""
+    import tensorflow as tf
+
+    call = tf.function(lambda x: layer(x, training=True, **arguments), jit_compile=jit_compile)
+    graph = call.get_concrete_function(tf.TensorSpec(shape)).graph
+    return {operation.type for operation in graph.get_operations()}
+
+
+def test_training_normalizes_by_one_operation():
+    types = normalizing_types(normalization(16))
+    assert "FusedBatchNormV3" in types
+    assert not types & {"ConcatV2", "Slice", "Mean", "SquaredDifference"}
+    # The gradient of filled up channels is fast through these two only.
+    assert {"FusedBatchNormV3", "ConcatV2", "Slice"} <= normalizing_types(
+        normalization(27), shape=(None, None, None, 27)
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "more"),
+    [
+        ({"scale": False}, {}),
+        ({"center": False}, {}),
+        ({"renorm": True}, {}),
+        ({"dtype": "float64"}, {}),
+        ({"trainable": False}, {}),
+        ({}, {"jit_compile": True}),
+        ({}, {"mask": np.ones((2, 4, 4), bool), "shape": (2, 4, 4, 16)}),
+    ],
+    ids=str,
+)
+def test_what_the_operation_cannot_do_is_left_to_keras(arguments, more):
+    assert "FusedBatchNormV3" not in normalizing_types(normalization(16, **arguments), **more)
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((4, 6), -1), ((4, 5, 6), -1), ((4, 6, 5, 5), 1), ((2, 3, 4, 5, 6), -1)]
+)
+def test_every_rank_and_axis_is_normalized_as_by_keras(shape, axis):
+    x = random_array(*shape)
+    ours, theirs = (
+        layer_class(axis=axis, **NORM)
+        for layer_class in (BatchNormalization, keras.layers.BatchNormalization)
+    )
+    np.testing.assert_array_equal(
+        to_numpy(ours(x, training=True)), to_numpy(theirs(x, training=True))
+    )
+
+
+@pytest.mark.backend
+def test_a_frozen_norm_keeps_and_uses_its_statistics():
+    layer = normalization(16, trainable=False)
+    before = [to_numpy(weight) for weight in layer.weights]
+    x = random_array(2, 4, 4, 16)
+    gamma, beta, mean, variance = before
+    expected = (x - mean) / np.sqrt(variance + NORM["epsilon"]) * gamma + beta
+    assert relative_error(to_numpy(layer(x, training=True)), expected) <= 1e-5
+    for weight, value in zip(layer.weights, before, strict=True):
+        np.testing.assert_array_equal(to_numpy(weight), value)
+
+
+@pytest.mark.backend
+def test_weights_of_keras_own_norm_fit_both_ways(tmp_path):
+    first, second = (
+        keras.Sequential([keras.Input((4, 4, 27)), normalization(27, layer_class)])
+        for layer_class in (BatchNormalization, keras.layers.BatchNormalization)
+    )
+    x = random_array(2, 4, 4, 27)
+    for source, target in ((first, second), (second, first)):
+        source.set_weights([weight * 1.5 for weight in source.get_weights()])
+        source.save_weights(tmp_path / "norm.weights.h5")
+        target.load_weights(tmp_path / "norm.weights.h5")
+        assert relative_error(to_numpy(target(x)), to_numpy(source(x))) == 0
 
 
 # DropPath and DropBlock2D: what they share -------------------------------------------------------

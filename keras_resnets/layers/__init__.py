@@ -1,5 +1,6 @@
 """Keras layers of the residual families; they know nothing of models."""
 
+from keras_resnets.layers.batch_norm import BatchNormalization
 from keras_resnets.layers.channels import PadChannels, SplitChannels
 from keras_resnets.layers.drop_block import DropBlock2D
 from keras_resnets.layers.drop_path import DropPath
@@ -7,6 +8,7 @@ from keras_resnets.layers.grouped_conv import GroupedConv2D
 from keras_resnets.layers.subsample import Subsample2D
 
 __all__ = [
+    "BatchNormalization",
     "DropBlock2D",
     "DropPath",
     "GroupedConv2D",

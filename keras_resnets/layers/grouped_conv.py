@@ -6,6 +6,8 @@ import itertools
 import keras
 from keras import ops
 
+from keras_resnets.layers.tracing import traces_for_xla
+
 # Channels of a block of groups; the fastest of 8 to 64 where XLA compiles for a CPU, at every
 # resolution of a ResNeXt (benchmarks/grouped.py).
 _BLOCK_WIDTH = 16
@@ -171,8 +173,7 @@ def _fastest(dtype: str) -> str:
     if backend == "tensorflow":
         import tensorflow as tf
 
-        compiled = tf.__internal__.get_enclosing_xla_context() is not None
-        if compiled and not tf.config.list_logical_devices("GPU"):
+        if traces_for_xla() and not tf.config.list_logical_devices("GPU"):
             return "blocks"
         return "native" if _tensorflow_has_grouped_gradients(dtype) else "blocks"
     return "native"
