@@ -19,6 +19,9 @@ BUILD_ONLY = ("import", "build")
 PHASES = (*BUILD_ONLY, "first step", "memory before", "peak memory")
 """What is measured; the last two are memory: before building, and the peak."""
 
+REMATERIALIZED = ("resnet152",)
+"""Networks that are also built with `remat=True`."""
+
 # Only rounds matter here.
 PLANS = {
     Form.SMOKE: Plan(
@@ -34,16 +37,19 @@ PLANS = {
 
 
 def cases(form: Form) -> list[Case]:
-    """The quick form: ours and timm; ResNet-50 at batch 32 for two steps, and ResNeSt-269."""
+    """The quick form: ours and timm; ResNet-50 and -152 at batch 32 for a step, and ResNeSt-269."""
     if form is Form.SMOKE:
         return [_case(form, "resnet50", 64, 2, 2), _case(form, "resnest14d", 64, 2, 0)]
-    found = [_case(form, "resnet50", 224, 32, 2), _case(form, "resnest269e", 224, 1, 0)]
+    found = [
+        _case(form, "resnet50", 224, 32, 2),
+        _case(form, "resnet152", 224, 32, 1),
+        _case(form, "resnest269e", 224, 1, 0),
+    ]
     if form is Form.FULL:
         found += [
             _case(form, variant, 224, 32, 3)
             for variant in ("resnext50_32x4d", "resnest50d", "res2net50_26w_4s", "rexnet_100")
         ]
-        found.append(_case(form, "resnet152", 224, 32, 2))
     return found
 
 
@@ -53,7 +59,7 @@ def _case(form: Form, variant: str, size: int, batch: int, steps: int) -> Case:
     def keras(name: str, source: str, package: str, backend: str = "tensorflow") -> Contender:
         return Contender(
             name,
-            source,
+            source.partition(",")[0],
             "benchmarks.jobs.startup:keras_phases",
             dict(**work, source=source, package=package),
             {"KERAS_BACKEND": backend},
@@ -63,6 +69,9 @@ def _case(form: Form, variant: str, size: int, batch: int, steps: int) -> Case:
         keras("ours, TensorFlow", "keras_resnets", "keras_resnets"),
         Contender(BASELINE, "PyTorch", "benchmarks.jobs.startup:torch_phases", work),
     ]
+    if variant in REMATERIALIZED:
+        remat = keras("ours, TensorFlow, remat", "keras_resnets, remat", "keras_resnets")
+        contenders.insert(1, remat)
     if form is Form.FULL:
         contenders.insert(1, keras("ours, JAX", "keras_resnets", "keras_resnets", "jax"))
         if variant == "resnet50":

@@ -16,6 +16,7 @@ import keras
 from keras import KerasTensor
 
 from keras_resnets import blocks
+from keras_resnets.remat import BACKENDS, RematModel
 from keras_resnets.weights import checkpoint, convert, hub, pretrained
 
 
@@ -169,6 +170,7 @@ class Variant:
         dropout: float | None = None,
         drop_path: float = 0.0,
         drop_block: float = 0.0,
+        remat: bool = False,
         prefix: str = "",
         name: str | None = None,
         **config_changes: Any,
@@ -200,6 +202,9 @@ class Variant:
             dropout: rate in front of the classifier; default: the paper's.
             drop_path: stochastic depth: rate of the last block, rising linearly from 0.
             drop_block: DropBlock rate in the last two stages.
+            remat: True trains in less memory and more time, by computing each block's feature maps
+                again when their gradients need them. Nothing else changes: the model has the same
+                layers, weights and values.
             prefix: prepended to every layer's name, for two backbones in one model.
             name: name of the model; default: the variant's.
             **config_changes: any field of the variant's `config`, for example
@@ -230,7 +235,15 @@ class Variant:
         )
         dropout = config.default_dropout if dropout is None else dropout
         name = self.name if name is None else name
-        _check_flags(include_top=include_top, include_preprocessing=include_preprocessing)
+        _check_flags(
+            include_top=include_top, include_preprocessing=include_preprocessing, remat=remat
+        )
+        require(
+            not remat or keras.backend.backend() in BACKENDS,
+            f"remat needs one of the backends {', '.join(BACKENDS)} (KERAS_BACKEND)",
+            remat=remat,
+            backend=keras.backend.backend(),
+        )
         _check_rates(dropout=dropout, drop_path=drop_path, drop_block=drop_block)
         _check_names(prefix=prefix, name=name)
         require(
@@ -285,7 +298,8 @@ class Variant:
             )
         elif pooling:
             x = config.pool(x, pooling, prefix)
-        model = keras.Model(images if input_tensor is None else _source(input_tensor), x, name=name)
+        model_class = RematModel if remat else keras.Model
+        model = model_class(images if input_tensor is None else _source(input_tensor), x, name=name)
         if tensors:
             convert.load_weights(
                 model, tensors, prefix=prefix, head="fresh" if fresh_head else "load"

@@ -595,6 +595,7 @@ SHAPE = "input_shape must be (height, width, channels), with height and width in
 BAD_ARGUMENTS = {
     "include_top": (FLAG, [1, 0, "yes", None]),
     "include_preprocessing": (FLAG, ["yes", 1, None]),
+    "remat": (FLAG, ["blocks", 1, None]),
     "weights": (
         "weights must be None (random) or the path of a file or folder that exists, a published",
         [7, "nope.safetensors", "nope.weights.h5", "./nope", b"imagenet", ""],
@@ -1063,6 +1064,7 @@ VALUES = {
     "classes": ([None, 1, 10], [0, -3, 2.5, "ten", False]),
     "classifier_activation": ([None, "softmax", "sigmoid", keras.ops.tanh], ["softmin", 3, True]),
     "include_preprocessing": ([True, False], [1, "no"]),
+    "remat": ([True, False], [1, "all"]),
     "output_stride": ([8, 16, 32], [4, 8.0, "16", None]),
     "dropout": ([None, 0, 0.5], [1, -0.5, "half", math.nan]),
     "drop_path": ([0.0, 0.25], [1.0, True, None]),

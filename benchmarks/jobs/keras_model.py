@@ -72,12 +72,17 @@ def build(source: str, variant: str, size: int, dtype: str) -> keras.Model:
 Shape = tuple[int, int, int]
 
 
-def keras_resnets_model(variant: str, shape: Shape) -> keras.Model:
+def keras_resnets_model(variant: str, shape: Shape, **options: bool) -> keras.Model:
     import keras_resnets
 
     return keras_resnets.create_model(
-        variant, weights=None, input_shape=shape, classifier_activation=None
+        variant, weights=None, input_shape=shape, classifier_activation=None, **options
     )
+
+
+def remat_model(variant: str, shape: Shape) -> keras.Model:
+    """Ours with its blocks computed twice, to need less memory."""
+    return keras_resnets_model(variant, shape, remat=True)
 
 
 def stock_groups_model(variant: str, shape: Shape) -> keras.Model:
@@ -135,6 +140,7 @@ def zeromodels_model(variant: str, shape: Shape) -> keras.Model:
 
 SOURCES = {
     "keras_resnets": keras_resnets_model,
+    "keras_resnets, remat": remat_model,
     "stock groups=": stock_groups_model,
     "keras.applications": keras_applications_model,
     "KerasHub": keras_hub_model,
