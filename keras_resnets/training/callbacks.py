@@ -22,6 +22,7 @@ from keras_resnets.graph import flat_layers
 from keras_resnets.layers.scheduled_rate import ScheduledRate
 from keras_resnets.training import checkpoints
 from keras_resnets.training.checkpoints import Progress
+from keras_resnets.training.distribute import Placement
 from keras_resnets.training.run_folder import RunFolder
 
 
@@ -167,10 +168,11 @@ class Steps(keras.callbacks.Callback):
         progress: of the run; it is counted on.
         average: the moving average, if there is one.
         interrupts: whether somebody wants the run to stop.
+        placement: where the run computes. Its first process writes; all of them stop at the same
+            step, or those left would wait for the others for ever.
         steps_per_epoch: of the run.
         every: steps between checkpoints; None for one an epoch.
         keep: how many checkpoints are kept.
-        writes: False on all but one of several machines.
     """
 
     def __init__(
@@ -179,16 +181,16 @@ class Steps(keras.callbacks.Callback):
         progress: Progress,
         average: MovingAverage | None,
         interrupts: Interrupts,
+        placement: Placement,
         *,
         steps_per_epoch: int,
         every: int | None,
         keep: int,
-        writes: bool = True,
     ) -> None:
         super().__init__()
         self.folder, self.progress, self.average = folder, progress, average
-        self.interrupts, self.steps_per_epoch = interrupts, steps_per_epoch
-        self.every, self.keep, self.writes = every, keep, writes
+        self.interrupts, self.placement = interrupts, placement
+        self.steps_per_epoch, self.every, self.keep = steps_per_epoch, every, keep
         self.earlier_sums: dict[str, np.ndarray] = {}
 
     def restore(self, source: str, arrays: dict[str, np.ndarray]) -> None:
@@ -232,15 +234,14 @@ class Steps(keras.callbacks.Callback):
     def save(self) -> None:
         """Writes a checkpoint."""
         sync(self.model)
-        if not self.writes:
-            return
         arrays = checkpoints.snapshot(self._groups() | {"metrics": self.model.metrics_variables})
         if self.average is not None:
             arrays |= self.average.arrays()
         broken = checkpoints.not_finite(arrays)
         if broken:
             self._diverged(f"{len(broken)} variables are not finite, {broken[0]} the first")
-        checkpoints.save(self.folder.checkpoints, self.progress, arrays, keep=self.keep)
+        if self.placement.is_main:
+            checkpoints.save(self.folder.checkpoints, self.progress, arrays, keep=self.keep)
 
     def _add_earlier_sums(self) -> None:
         sync(self.model)
@@ -251,7 +252,7 @@ class Steps(keras.callbacks.Callback):
         self.earlier_sums = {}
 
     def _diverged(self, what: str) -> None:
-        last = checkpoints.load_last(self.folder.checkpoints) if self.writes else None
+        last = checkpoints.load_last(self.folder.checkpoints) if self.placement.is_main else None
         kept = f"The last good checkpoint is {last[0]}" if last else "There is no checkpoint yet"
         raise DivergedError(
             f"training must stay finite: at step {self.progress.step} {what}. {kept}. Try a lower "
@@ -259,13 +260,14 @@ class Steps(keras.callbacks.Callback):
         )
 
     def _stop_if_asked(self) -> None:
-        if self.interrupts.number is None:
+        number = self.placement.highest(self.interrupts.number or 0)
+        if not number:
             return
         if self.average is not None and self.average.is_in_model:
             self.average.swap()
         self.save()
         raise Interrupted(
-            self.interrupts.number,
+            number,
             f"Stopped after step {self.progress.step}; go on with --resume.",
         )
 

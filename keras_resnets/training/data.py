@@ -150,6 +150,9 @@ def evaluation_steps(examples: Examples, batch_size: int) -> int:
     return math.ceil(math.ceil(examples.count / examples.shard[1]) / batch_size)
 
 
+# TensorFlow's autograph has nothing to do here, as conditions are written as `tf.cond`; to look for
+# some takes it a second.
+@tf.autograph.experimental.do_not_convert
 def training_batches(
     examples: Examples,
     augmentation: Augmentation,
@@ -230,6 +233,7 @@ def training_batches(
     return batches.enumerate(start_step).map(finish, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
+@tf.autograph.experimental.do_not_convert
 def evaluation_batches(
     examples: Examples,
     *,

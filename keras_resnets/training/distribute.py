@@ -8,14 +8,17 @@ at once, with the way out.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_resnets.variant import is_count, require
 
@@ -65,6 +68,22 @@ class Placement:
     def scope(self) -> contextlib.AbstractContextManager:
         """Where a model has to be built and compiled."""
         return contextlib.nullcontext() if self.strategy is None else self.strategy.scope()
+
+    def highest(self, number: int) -> int:
+        """The highest of the numbers that the processes have; waits for all of them."""
+        return int(self._gathered(number).max())
+
+    def require_same(self, number: int, rule: str) -> None:
+        """Raises ValueError in every process unless all have the same number."""
+        numbers = self._gathered(number)
+        require((numbers == numbers[0]).all(), rule, by_process=numbers.tolist())
+
+    def _gathered(self, number: int) -> np.ndarray:
+        if self.processes.count == 1:
+            return np.array([number])
+        from jax.experimental import multihost_utils
+
+        return np.ravel(multihost_utils.process_allgather(np.int32(number)))
 
     def local_batch(self, batch_size: int) -> int:
         """Images that this process reads of a batch over all devices.
@@ -225,6 +244,46 @@ def _place_jax(processes: Processes, devices: int | None) -> Placement:
         )
     )
     return Placement(processes, len(every))
+
+
+@contextlib.contextmanager
+def failing_together(processes: Processes, agreed: tuple[type[BaseException], ...]) -> Iterator:
+    """Lets no process wait for one that fails: its end is the end of the others, too.
+
+    At the end of a program JAX waits for the other processes; they would wait for this one's part
+    of the next step. So a process that alone raises something skips that when it ends; its
+    connections close, which the others notice at once.
+
+    Args:
+        processes: all of them and this one.
+        agreed: what all processes raise at the same step, after which they end as usual.
+    """
+    try:
+        yield
+    except agreed:
+        raise
+    except BaseException as error:
+        if processes.count > 1:
+            # Runs before what was registered earlier, JAX's waiting among it.
+            atexit.register(_end_at_once, 130 if isinstance(error, KeyboardInterrupt) else 1)
+        raise
+
+
+@contextlib.contextmanager
+def on_this_process_alone() -> Iterator[None]:
+    """Models that are made here compute without the other processes and devices."""
+    before = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(before)
+
+
+def _end_at_once(exit_code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
 
 
 def _require_devices(devices: int | None, found: int) -> None:

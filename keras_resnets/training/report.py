@@ -72,7 +72,7 @@ def confusion_matrix(evaluation: Evaluation) -> Figure:
     classes = len(counts)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = min(max(4.5, 0.42 * classes + 2), 16)
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    figure = Figure(figsize=(side + 1, side), layout="compressed")
     panel = figure.subplots()
     picture = panel.imshow(shares, vmin=0, vmax=1, cmap="Blues")
     figure.colorbar(picture, ax=panel, shrink=0.8, label="share of the class")
@@ -118,7 +118,10 @@ def worst_images(evaluation: Evaluation) -> Figure:
 
 def _save(figure: Figure, folder: RunFolder, name: str) -> None:
     with replacing(folder / name) as unfinished:
-        FigureCanvasAgg(figure).print_png(unfinished)
+        # Cut to what is drawn: square panels leave the rest of a figure empty.
+        FigureCanvasAgg(figure).print_figure(
+            unfinished, format="png", bbox_inches="tight", pad_inches=0.15
+        )
 
 
 def _report(

@@ -41,11 +41,19 @@ class RunFolder:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
-    def create(self) -> None:
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
+    def is_empty(self) -> bool:
+        """Whether a run can begin here: there is nothing, or only what a kill left of the start."""
+        if not self.path.exists():
+            return True
+        return self.path.is_dir() and all(
+            path.name.startswith(UNFINISHED)
+            or (path == self.checkpoints and path.is_dir() and not any(path.iterdir()))
+            for path in self.path.iterdir()
+        )
 
-    def tidy(self) -> None:
-        """Removes what a killed process left unfinished."""
+    def create(self) -> None:
+        """Makes the folders, where they are not there, and removes unfinished files."""
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
         for folder in (self.path, self.checkpoints):
             for path in folder.glob(f"{UNFINISHED}*"):
                 path.unlink()

@@ -13,6 +13,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -27,6 +28,7 @@ from keras_resnets.files import replacing
 from keras_resnets.training import checkpoints, distribute, evaluate, schedules
 from keras_resnets.training.callbacks import (
     DivergedError,
+    Interrupted,
     Interrupts,
     MovingAverage,
     Recorder,
@@ -304,6 +306,7 @@ def train(
         callbacks.DivergedError: if the loss is not finite any more.
         OutOfMemory: if the batch does not fit.
         OSError: if the disk is full.
+        ConnectionError: if another process of the run is gone.
         callbacks.Interrupted: after Ctrl-C or SIGTERM; a checkpoint is there.
 
     Example:
@@ -313,27 +316,28 @@ def train(
     """
     folder = RunFolder(out)
     placement = placement or distribute.place(distribute.find_processes())
-    if resume or placement.is_main:  # The others may come when the first has made the folder.
-        _check_folder(folder, config, resume)
-    with _environment(config):
+    stopped = (DivergedError, Interrupted)
+    with distribute.failing_together(placement.processes, stopped), _environment(config):
+        if resume or placement.is_main:  # The others may come when the first has made the folder.
+            _check_folder(folder, config, resume)
         run = Run(config, placement)
-        if placement.is_main and not resume:
+        if placement.is_main:
             folder.create()
+            # First, since a folder with it can be resumed, and one without is as good as empty.
             folder.write_json("config.json", config.as_dict())
             folder.write_json("classes.json", run.examples["train"].class_names)
-        if placement.is_main:
-            folder.tidy()
             folder.write_json("versions.json", versions(placement))
         with _explained(config):
             progress = run.fit(folder, resume=resume, verbose=verbose)
-        evaluation = _finish(config, folder, progress) if placement.is_main else None
+            evaluation = _finish(config, folder, progress) if placement.is_main else None
+            placement.highest(0)  # Nobody ends while the first still evaluates.
     return RunResult(folder, progress.history, evaluation)
 
 
 def _check_folder(folder: RunFolder, config: RunConfig, resume: bool) -> None:
     """Nothing is overwritten, and a run goes on as it was begun."""
     if not resume:
-        if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+        if not folder.is_empty():
             raise FileExistsError(
                 "out must be a new or empty folder; pass --resume to go on with the run in it. "
                 f"Received: out={str(folder)!r}"
@@ -457,6 +461,11 @@ class Run:
         config, recipe = self.config, self.config.recipe
         last = checkpoints.load_last(folder.checkpoints) if resume else None
         progress = Progress() if last is None else last[1]
+        self.placement.require_same(
+            progress.step,
+            "every process must see the same checkpoints; put the run's folder where all machines "
+            "find it",
+        )
         average = None
         if recipe.ema:
             average = MovingAverage(self.model, recipe.ema, recipe.ema_every)
@@ -466,10 +475,10 @@ class Run:
             progress,
             average,
             interrupts,
+            self.placement,
             steps_per_epoch=self.steps_per_epoch,
             every=config.checkpoint_every,
             keep=config.keep,
-            writes=self.placement.is_main,
         )
         recorder = Recorder(
             folder,
@@ -482,7 +491,7 @@ class Run:
         # In this order: the average is in the model for validation only, and what an epoch brought
         # is in the progress before its checkpoint is written.
         callbacks = [callback for callback in (average, drop_block, recorder, steps) if callback]
-        if config.tensorboard:
+        if config.tensorboard and self.placement.is_main:
             callbacks.append(keras.callbacks.TensorBoard(str(folder / "tensorboard")))
         for callback in callbacks:
             callback.set_model(self.model)
@@ -635,7 +644,8 @@ def _class_weights(config: RunConfig, examples: Any) -> dict[int, float] | None:
     if config.class_weights is None:
         return None
     if config.class_weights == "balanced":
-        labels = examples.dataset.map(lambda example: example["label"]).as_numpy_iterator()
+        every = examples.source.in_order((0, 1))  # Over all hosts, which have to agree.
+        labels = every.map(lambda example: example["label"]).as_numpy_iterator()
         counts = np.bincount(np.fromiter(labels, np.int64), minlength=len(names))
         present = int((counts > 0).sum())
         return {i: counts.sum() / (present * max(n, 1)) for i, n in enumerate(counts)}
@@ -649,54 +659,61 @@ def _class_weights(config: RunConfig, examples: Any) -> dict[int, float] | None:
 
 @contextmanager
 def _explained(config: RunConfig) -> Iterator[None]:
-    """Turns what backends say of memory and data into errors that say what to do."""
+    """Turns what backends say of memory, data and machines into errors that say what to do."""
     try:
         yield
-    except (DivergedError, ValueError):
-        raise
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
+    except Exception as error:
+        explanation = _explanation(error, config)
+        if explanation is None:
             raise
-        raise OSError(
+        raise explanation from error
+
+
+def _explanation(error: Exception, config: RunConfig) -> Exception | None:
+    text = f"{type(error).__name__}: {error}"
+    if keras.backend.backend() == "jax" and re.search("Gloo|NCCL|CoordinationService", text):
+        return ConnectionError(
+            "all processes of a run must stay: another one is gone or has failed; see what it "
+            f"printed. Start all of them again with --resume. ({text.splitlines()[0]})"
+        )
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return OSError(
             error.errno,
             f"{error.strerror}. The checkpoints before are as they were: make room, and go on with "
             "--resume",
-        ) from error
-    except Exception as error:
-        text = f"{type(error).__name__}: {error}"
-        if any(sign in text for sign in ("ResourceExhausted", "RESOURCE_EXHAUSTED", "MemoryError")):
-            recipe = config.recipe
-            raise OutOfMemory(
-                f"a batch of {recipe.batch_size} images of {recipe.image_size} pixels does not fit "
-                "into the device's memory. Try a smaller batch_size with accumulate (half the "
-                "batch and twice the accumulated batches keep the learning rate), dtype bfloat16, "
-                "or a smaller image_size."
-            ) from error
-        if "InvalidArgument" in text and config.strict_data:
-            raise ValueError(f"data must be readable with strict_data. {error}") from error
-        raise
+        )
+    if isinstance(error, (DivergedError, ValueError, OSError)):
+        return None
+    if any(sign in text for sign in ("ResourceExhausted", "RESOURCE_EXHAUSTED", "MemoryError")):
+        return OutOfMemory(
+            f"a batch of {config.recipe.batch_size} images of {config.recipe.image_size} pixels "
+            "does not fit into the device's memory. Try a smaller batch_size with accumulate (half "
+            "the batch and twice the accumulated batches keep the learning rate), dtype bfloat16, "
+            "or a smaller image_size."
+        )
+    if "InvalidArgument" in text and config.strict_data:
+        return ValueError(f"data must be readable with strict_data. {error}")
+    return None
 
 
 def _finish(config: RunConfig, folder: RunFolder, progress: Progress) -> Evaluation:
     """Evaluates the best weights as they were written, and reports."""
     from keras_resnets.training.report import write_report  # Imports Matplotlib.
 
-    if keras.backend.backend() == "jax":
-        # The exported model runs on this process alone; the others may be gone.
-        keras.distribution.set_distribution(None)
-    evaluation = evaluate.evaluate(
-        keras.saving.load_model(folder / "best.keras", compile=False),
-        load(
-            config.data,
-            "validation",
-            data_dir=config.data_dir,
-            seed=config.seed,
-            strict=config.strict_data,
-        ),
-        image_size=config.eval_image_size,
-        crop_pct=config.recipe.crop_pct,
-        batch_size=min(config.recipe.batch_size, 256),
-    )
+    with distribute.on_this_process_alone():
+        evaluation = evaluate.evaluate(
+            keras.saving.load_model(folder / "best.keras", compile=False),
+            load(
+                config.data,
+                "validation",
+                data_dir=config.data_dir,
+                seed=config.seed,
+                strict=config.strict_data,
+            ),
+            image_size=config.eval_image_size,
+            crop_pct=config.recipe.crop_pct,
+            batch_size=min(config.recipe.batch_size, 256),
+        )
     write_report(
         folder, config.as_dict(), folder.read_json("versions.json"), progress.history, evaluation
     )

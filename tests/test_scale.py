@@ -1,0 +1,308 @@
+"""Several devices and several processes end where one ends, and none waits for ever for another."""
+
+import atexit
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import typer
+from test_train import ONE_BLOCK, last_arrays, pictures, tiny_config
+from test_training import child_environment
+
+from keras_resnets import cli
+from keras_resnets.training import callbacks, distribute, train
+from keras_resnets.training.run_folder import RunFolder
+from tools import scale_requirements
+
+BACKEND = keras.backend.backend()
+on_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow's strategies")
+on_jax = pytest.mark.skipif(BACKEND != "jax", reason="several processes need JAX")
+
+# Ten steps, and in validation a last batch that is not full.
+DATA = {"train": pictures(40), "validation": pictures(21, seed=1)}
+
+
+def config(dtype: str = "float32", data=DATA, **options) -> train.RunConfig:
+    # Synchronised batch norms, or two halves of a batch would have statistics of their own.
+    changes = dict(ONE_BLOCK, ema=0.9, epochs=2)
+    return tiny_config(data=data, changes=changes, sync_bn=True, dtype=dtype, **options)
+
+
+@contextmanager
+def at_step(number: int, action) -> Iterator[None]:
+    """Does something at the end of a step, in front of all else that happens there."""
+    original = callbacks.Steps.on_train_batch_end
+
+    def patched(self, batch, logs=None):
+        if self.progress.step + 1 == number:
+            action(self)
+        original(self, batch, logs)
+
+    callbacks.Steps.on_train_batch_end = patched
+    try:
+        yield
+    finally:
+        callbacks.Steps.on_train_batch_end = original
+
+
+def ask_to_stop(steps: callbacks.Steps) -> None:
+    steps.interrupts.number = 2
+
+
+def on_two_devices(out: str, dtype: str, stop: str) -> None:
+    """A process with two logical devices, which stops at step 4 or goes on to the end."""
+    two = distribute.place(distribute.Processes(), devices=2)
+    assert two.replicas == 2
+    assert two.strategy is not None
+    resume = Path(out).exists()
+    with at_step(4 if stop == "stop" else 0, ask_to_stop):
+        train.train(config(dtype), out, placement=two, resume=resume)
+
+
+def as_one_of_two(out: str, address: str, index: str) -> None:
+    """One of two processes, through all that may happen to them; the last thing ends both."""
+    processes = distribute.find_processes(address, 2, int(index))
+    two = distribute.place(processes)
+    assert two.replicas == 2
+    found = {}
+
+    # Only one is asked, in the middle of an epoch.
+    action = ask_to_stop if index == "1" else lambda steps: None
+    with at_step(4, action), pytest.raises(callbacks.Interrupted) as stopped:
+        train.train(config(), f"{out}/two", placement=two)
+    found["stopped"] = str(stopped.value)
+    result = train.train(config(), f"{out}/two", placement=two, resume=True)
+    found["history"] = result.history
+    found["evaluated"] = result.evaluation and result.evaluation.count
+
+    build = train.build
+
+    def broken(*arguments):
+        model = build(*arguments)
+        model.trainable_variables[0].assign(model.trainable_variables[0] * np.nan)
+        return model
+
+    train.build = broken
+    with pytest.raises(callbacks.DivergedError, match="not finite"):
+        train.train(config(), f"{out}/broken", placement=two)
+    train.build = build
+    found["diverged"] = True
+
+    elsewhere = f"{out}/two" if index == "0" else f"{out}/elsewhere"
+    RunFolder(elsewhere).create()
+    RunFolder(elsewhere).write_json("config.json", config().as_dict())
+    with pytest.raises(ValueError, match="must see the same checkpoints"):
+        train.train(config(), elsewhere, placement=two, resume=True)
+    found["shared"] = True
+    atexit.unregister(distribute._end_at_once)  # What comes now has to ask for it again.
+    Path(out, f"{index}.json").write_text(json.dumps(found))
+
+    def fail(steps):
+        raise OSError("nothing is left")
+
+    with at_step(4, fail if index == "1" else lambda steps: None):
+        train.train(config(), f"{out}/failing", placement=two)
+
+
+def started(function, *arguments, **variables: str) -> subprocess.Popen:
+    """A process in which a function of this file runs."""
+    environment = child_environment() | variables
+    environment["PYTHONPATH"] = os.pathsep.join(
+        [str(Path(__file__).parent), environment["PYTHONPATH"]]
+    )
+    code = f"import sys, test_scale; test_scale.{function.__name__}(*sys.argv[1:])"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen) -> str:
+    """Waits for a process, for no longer than it may take, and returns what it said."""
+    try:
+        return process.communicate(timeout=240)[1]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+
+
+def assert_same_ends(one: Path, two: Path, tolerance: float) -> None:
+    """Weights, statistics, averages, the optimizer and what was measured agree."""
+    folders = [RunFolder(one), RunFolder(two)]
+    first, second = map(last_arrays, folders)
+    assert first.keys() == second.keys()
+    assert any(name.startswith("average") for name in first)
+    for name in first:
+        assert second[name] == pytest.approx(first[name], abs=tolerance, rel=tolerance), name
+    logs = [np.genfromtxt(folder / "log.csv", delimiter=",", names=True) for folder in folders]
+    assert len(logs[0]) == 2
+    for column in set(logs[0].dtype.names) - {"seconds"}:
+        assert logs[1][column] == pytest.approx(logs[0][column], abs=tolerance), column
+
+
+# Several devices of one machine ------------------------------------------------------------------
+
+
+@on_tensorflow
+@pytest.mark.parametrize(
+    ("dtype", "tolerance", "lives"),
+    [("float32", 1e-4, ["stop", "go on"]), ("bfloat16", 0.05, ["go on"])],
+)
+def test_two_devices_end_where_one_does(dtype, tolerance, lives, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    train.train(config(dtype), one)
+    for stop in lives:
+        process = started(on_two_devices, two, dtype, stop)
+        said = finish(process)
+        assert (process.returncode == 0) == (stop != "stop"), said[-3000:]
+        assert ("Stopped after step 4" in said) == (stop == "stop"), said[-3000:]
+    assert_same_ends(one, two, tolerance)
+
+
+# Several processes -------------------------------------------------------------------------------
+
+
+@on_jax
+@pytest.mark.backend
+def test_two_processes_end_where_one_does_and_stop_fail_and_resume_together(tmp_path):
+    one = train.train(config(), tmp_path / "one")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    # The runs are compiled alike.
+    cache = dict(
+        JAX_COMPILATION_CACHE_DIR=str(tmp_path / "cache"),
+        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0.1",
+    )
+    processes = [started(as_one_of_two, tmp_path, address, i, **cache) for i in range(2)]
+    try:
+        said = [finish(process) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for i in range(2):
+        assert (tmp_path / f"{i}.json").exists(), said[i][-3000:]
+    found = [json.loads((tmp_path / f"{i}.json").read_text()) for i in range(2)]
+    for i in range(2):
+        assert found[i]["stopped"] == "Stopped after step 4; go on with --resume."
+        for row, other in zip(one.history, found[i]["history"], strict=True):
+            for key in row.keys() - {"seconds"}:
+                assert other[key] == pytest.approx(row[key], abs=1e-4), key
+    assert [result["evaluated"] for result in found] == [21, None]
+    assert_same_ends(tmp_path / "one", tmp_path / "two", 1e-4)
+    # One failed, and the other did not wait for it.
+    assert "nothing is left" in said[1]
+    noticed = "another one is gone or has failed", "another task died"
+    assert any(words in said[0] for words in noticed), said[0][-3000:]
+    assert all(process.returncode for process in processes)
+
+
+@on_jax
+@pytest.mark.backend
+def test_balanced_class_weights_are_the_same_in_all_processes():
+    images, labels = DATA["train"]
+    data = {"train": (images[:37], np.sort(labels)[:37]), "validation": DATA["validation"]}
+    weights = []
+    for i in range(2):
+        placement = distribute.Placement(distribute.Processes(2, i, "h:1"), 2)
+        run = train.Run(config(data=data, class_weights="balanced"), placement)
+        weights.append(run.class_weights)
+    assert weights[0] == weights[1]
+
+
+# What many machines need --------------------------------------------------------------------------
+
+
+def test_the_page_shows_what_the_calculation_gives():
+    page = scale_requirements.PAGE.read_text(encoding="utf-8")
+    shown = page.split(scale_requirements.BEGIN)[1].split(scale_requirements.END)[0]
+    assert shown.strip() == scale_requirements.page(scale_requirements.Assumptions())
+
+
+def test_the_page_uses_options_that_exist():
+    page = scale_requirements.PAGE.read_text(encoding="utf-8").replace("\\\n", " ")
+    command = typer.main.get_command(cli.app).commands["train"]
+    known = {option for parameter in command.params for option in parameter.opts}
+    lines = re.findall("keras-resnets train (.*)", page)
+    used = {option for line in lines for option in re.findall("--[a-z-]+", line.split("#")[0])}
+    assert len(used) > 8
+    assert used <= known
+
+
+def test_a_ring_of_gpus_takes_what_its_formula_says():
+    given = scale_requirements.Assumptions(network=10.0, hop=2.0, throughput=500.0)
+    found = scale_requirements.requirements(16, 50_000_000, 1024, given)
+    assert found.machines == 2
+    # 2 * 15 / 16 of 200 MB at 10 GB/s, and 30 messages.
+    assert found.all_reduce == pytest.approx(0.0375 + 60e-6)
+    assert (found.batch, found.accumulated, found.step) == (64, 1, 0.128)
+    # Two thirds of 128 ms hide all of it.
+    assert (found.exposed, found.efficiency) == (0, 1)
+    assert found.input_bytes == pytest.approx(16 * 500 * 115e3)
+    short = scale_requirements.requirements(16, 50_000_000, 64, given)
+    assert short.exposed == pytest.approx(0.03756 - 2 / 3 * 0.008)
+    assert short.limit == "network"
+
+
+# Where a run computes ----------------------------------------------------------------------------
+
+
+def test_several_machines_on_tensorflow_are_refused_with_the_way_out(monkeypatch):
+    with pytest.raises(ValueError, match="KERAS_BACKEND=jax"):
+        distribute.place(distribute.Processes(2, 0, "host:1"))
+    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1", "b:1"]}}')
+    with pytest.raises(ValueError, match="KERAS_BACKEND=jax"):
+        distribute.place(distribute.Processes())
+
+
+def test_slurms_variables_are_read():
+    environment = dict(
+        SLURM_STEP_NODELIST="gpu[03-05,9],cpu1",
+        SLURM_NTASKS="4",
+        SLURM_PROCID="2",
+        SLURM_JOB_ID="7",
+    )
+    found = distribute.find_processes(environment=environment)
+    assert found == distribute.Processes(4, 2, "gpu03:61447")
+    assert distribute.first_host("node1,node2") == "node1"
+    assert distribute.first_host("a[1-2]-ib") == "a1-ib"
+
+
+def test_the_index_of_a_kubernetes_job_is_read():
+    found = distribute.find_processes("host:80", 3, environment={"JOB_COMPLETION_INDEX": "1"})
+    assert found == distribute.Processes(3, 1, "host:80")
+
+
+def test_one_process_is_what_there_is_unless_said_otherwise():
+    assert distribute.find_processes(environment={}) == distribute.Processes()
+    environment = {"SLURM_STEP_NODELIST": "n1", "SLURM_NTASKS": "1", "SLURM_PROCID": "0"}
+    assert distribute.find_processes(environment=environment).count == 1
+
+
+@pytest.mark.parametrize(
+    "given", [("host", 2, 0), ("host:1", 2, 2), (None, 2, 0), ("h:1", 2, None)]
+)
+def test_processes_that_make_no_sense_are_refused(given):
+    with pytest.raises(ValueError, match="Received: coordinator="):
+        distribute.find_processes(*given, environment={})
+
+
+def test_a_batch_must_be_shared_evenly():
+    placement = distribute.Placement(replicas=3)
+    with pytest.raises(ValueError, match="multiple of the 3 devices"):
+        placement.local_batch(8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert distribute.Placement(distribute.Processes(2, 0, "h:1"), 4).local_batch(8) == 4
