@@ -10,7 +10,7 @@ demo: $(VENV)/demo.installed
 	$(BIN)/python examples/quickstart.py --out demo
 
 # The whole suite on TensorFlow.
-test: $(VENV)/test.installed
+test: $(VENV)/test.installed $(VENV)/browser.installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 # Layers, parity and training on JAX and on torch; checkpoints made by torch and timm.
@@ -46,6 +46,12 @@ $(VENV)/test.installed: $(VENV)/created pyproject.toml
 	$(BIN)/pip install --quiet -e ".[test]"
 	touch $@
 
+# One test drops an image onto the page of examples/serve.py, in a real browser.
+$(VENV)/browser.installed: $(VENV)/created
+	-command -v chromedriver >/dev/null || (apt-get update -qq && \
+		apt-get install -qq -y --no-install-recommends chromium chromium-driver >/dev/null)
+	touch $@
+
 $(VENV)/backends.installed: $(VENV)/created pyproject.toml
 	$(BIN)/pip install --quiet -e ".[jax,test,timm]"
 	@# Without their dependencies: the tests need no operator of torchvision, and its own choice of
@@ -57,7 +63,7 @@ $(VENV)/benchmark.installed: $(VENV)/created pyproject.toml
 	$(BIN)/pip install --quiet -e ".[benchmark]"
 	@# Without their dependencies, as above: theirs are in the extra, so far as they are needed.
 	$(BIN)/pip install --quiet --no-deps timm==1.0.31 torchvision==0.28.0 keras-hub==0.32.0 \
-		kagglesdk==0.1.28 zeromodels==1.3.6 tf2onnx==1.17.0
+		kagglesdk==0.1.28 zeromodels==1.3.6
 	touch $@
 
 $(VENV)/lint.installed: $(VENV)/created pyproject.toml
