@@ -2,6 +2,7 @@
 
 from keras_resnets import layers
 from keras_resnets.catalog import create_model, list_models, model_info
+from keras_resnets.deploy.export import export
 from keras_resnets.deploy.fold import fold_batch_norms
 from keras_resnets.explain import grad_cam
 from keras_resnets.features import feature_levels, feature_pyramid

@@ -1,4 +1,4 @@
-"""The command line: `keras-resnets list`, `info`, `predict`, `convert`, `train`, `evaluate`, ...
+"""The command line: `keras-resnets list`, `info`, `predict`, `convert`, `export`, `train`, ...
 
 What a command prints is for people, or with `--json` for machines. Exit codes: 0 if all went well,
 1 for what the library refuses (its message goes to stderr, without a traceback), 2 for wrong usage.
@@ -174,6 +174,86 @@ def convert_weights(
     """Turn a checkpoint into another format; it fits the model exactly or is refused."""
     converted = predict.convert_file(source, target, model, overwrite=overwrite)
     typer.echo(f"Wrote {target}: {converted.name}, {converted.count_params():,} weights")
+
+
+@app.command("export")
+@errors_to_stderr()
+def export_model(
+    out: Annotated[
+        str,
+        typer.Argument(metavar="OUT", help="A folder, or a file ending in .tflite, .onnx or .xml."),
+    ],
+    model: Annotated[
+        str,
+        typer.Option(help="A run's folder, a .keras file, an architecture or architecture.tag."),
+    ],
+    weights: Annotated[
+        str | None, typer.Option(help="For an architecture: a tag, a file or hf://...")
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(help="saved_model, litert, onnx or openvino. Default: by the end of OUT."),
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="float32, float16, bfloat16, int8 or int8-dynamic.")
+    ] = "float32",
+    fold: Annotated[
+        bool, typer.Option("--fold/--no-fold", help="Fold batch norms into convolutions.")
+    ] = True,
+    batch: Annotated[
+        str | None, typer.Option(help='Images a call, or "dynamic". Default: litert 1.')
+    ] = None,
+    image_size: Annotated[
+        str | None, typer.Option(help='Side in pixels, HEIGHTxWIDTH or "dynamic".')
+    ] = None,
+    include_preprocessing: Annotated[
+        bool, typer.Option("--include-preprocessing", help="Take uint8 RGB and normalise it.")
+    ] = False,
+    activation: Annotated[
+        str, typer.Option(help="Of the output: softmax, linear, ... or unchanged.")
+    ] = "unchanged",
+    signatures: Annotated[
+        str, typer.Option(help="Of a SavedModel: serve and any of features,serve_bytes.")
+    ] = "serve",
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="What int8 is calibrated with: tfds:NAME, folder:PATH, tfrecord:GLOB or digits."
+        ),
+    ] = None,
+    keep_float: Annotated[
+        list[str] | None, typer.Option(help="A layer that int8 leaves alone. Again and again.")
+    ] = None,
+    tolerance: Annotated[
+        float | None, typer.Option(help="Largest difference, relative to the largest output.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a model for TensorFlow, LiteRT, ONNX Runtime or OpenVINO, and check the file."""
+    from keras_resnets.deploy import commands
+
+    report = commands.run_export(
+        model,
+        weights,
+        out,
+        format=format,
+        precision=precision,
+        fold=fold,
+        batch=batch,
+        image_size=image_size,
+        include_preprocessing=include_preprocessing,
+        activation=activation,
+        signatures=signatures.split(","),
+        data=data,
+        keep_float=keep_float or None,
+        tolerance=tolerance,
+        overwrite=overwrite,
+    )
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        typer.echo(str(report))
 
 
 # Training: TensorFlow, which reads the data, is imported by these commands only -------------------

@@ -1,1 +1,1 @@
-"""From a trained model to one that runs: folding."""
+"""From a trained model to one that runs: folding, exporting, quantizing."""

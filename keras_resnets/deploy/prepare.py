@@ -1,0 +1,194 @@
+"""From a trained model to the graph that is exported."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from keras_resnets import catalog
+from keras_resnets.deploy.fold import fold_batch_norms
+from keras_resnets.graph import flat_layers, way_back
+from keras_resnets.layers import GroupedConv2D
+from keras_resnets.preprocessing import Preprocessor, preprocessor
+from keras_resnets.variant import require
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What is exported, and what it is compared with.
+
+    Attributes:
+        network: from images `(batch, height, width, channels)` to what the model returns.
+        features: from the same images to what the classifier reads; None without a classifier.
+        reference: from normalised images to what `network` must return.
+        reference_features: from normalised images to what `features` must return, or None.
+        activation: name of that of the output.
+        unfolded: why batch norms were not folded, if they were to be.
+    """
+
+    network: keras.Model
+    features: keras.Model | None
+    reference: keras.Model
+    reference_features: keras.Model | None
+    activation: str
+    unfolded: str | None
+
+
+def prepare(
+    model: keras.Model,
+    *,
+    shape: tuple[int | None, ...],
+    fold: bool,
+    half: str | None,
+    activation: str,
+    preprocessing: Preprocessor | None,
+) -> Prepared:
+    """Folds, sets types and activation, and puts the preprocessing in front.
+
+    Args:
+        model: a functional or built sequential model with one input of images and one output.
+        shape: of the images, with the batch.
+        fold: whether to fold batch norms; a model in which that cannot be stays as it is.
+        half: a type for weights and computation other than float32, or None.
+        activation: name of the output's, or `"unchanged"`.
+        preprocessing: what normalises uint8 images, or None if float images go in as the model
+            takes them. Nothing but a cast where the model normalises by itself.
+    """
+    if isinstance(model, keras.Sequential):  # It shows no graph to walk.
+        model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    plain = activation == "unchanged" and _is_float32(model)
+    reference, core, unfolded = (model if plain else copy(model, "float32")), None, None
+    if fold:
+        try:
+            core = fold_batch_norms(model)
+        except ValueError as error:
+            unfolded = str(error)
+    if core is None or half or not _is_float32(core):
+        core = copy(core or model, half or "float32")
+    for network in (reference, core):
+        name = set_activation(network, activation)
+    for layer in flat_layers(core):
+        if isinstance(layer, GroupedConv2D):
+            layer.implementation = "native"  # One operator, whatever trains fastest here.
+
+    image = keras.Input(
+        batch_shape=shape, dtype="uint8" if preprocessing else "float32", name="image"
+    )
+    x = image
+    if preprocessing is not None:
+        x = ops.cast(x, "float32")
+        if not has_preprocessing(model):
+            x = normalize(preprocessing)(x)
+    feature_nets = [classifier_input(network) for network in (core, reference)]
+    with_features = feature_nets[0] is not None
+    return Prepared(
+        network=keras.Model(image, core(x), name=model.name),
+        features=keras.Model(image, feature_nets[0](x), name="features") if with_features else None,
+        reference=reference,
+        reference_features=feature_nets[1],
+        activation=name,
+        unfolded=unfolded,
+    )
+
+
+def copy(model: keras.Model, dtype: str) -> keras.Model:
+    """A functional copy with weights of its own that computes in a type.
+
+    Preprocessing and the classifier compute in float32 in any case, and quantized layers stay.
+    """
+    last = {layer.name for layer in itertools.islice(_ending(model), 2)}
+
+    def clone(layer: layers.Layer) -> layers.Layer:
+        if isinstance(layer, keras.Model):
+            return copy(layer, dtype)
+        config = layer.get_config()
+        if not getattr(layer, "quantization_mode", None):
+            exact = layer.name in last or isinstance(layer, (layers.Rescaling, Preprocessor))
+            config["dtype"] = "float32" if exact else dtype
+        return type(layer).from_config(config)
+
+    twin = keras.models.clone_model(model, clone_function=clone)
+    twin.set_weights(model.get_weights())
+    if isinstance(twin, keras.Sequential):
+        twin = keras.Model(twin.inputs[0], twin.outputs[0], name=model.name)
+    return twin
+
+
+def _is_float32(model: keras.Model) -> bool:
+    return all(layer.compute_dtype == "float32" for layer in flat_layers(model))
+
+
+def set_activation(model: keras.Model, wanted: str) -> str:
+    """Sets the activation of the output, unless it is to stay; returns its name."""
+    last = next(_ending(model), None)
+    found = getattr(last, "activation", None)
+    name = "softmax" if isinstance(last, layers.Softmax) else getattr(found, "__name__", "linear")
+    if wanted in ("unchanged", name):
+        return name
+    require(
+        found is not None,
+        "activation can be changed where the last layer has one, such as a Dense; leave it out",
+        activation=wanted,
+        last_layer=getattr(last, "name", None),
+    )
+    last.activation = keras.activations.get(wanted)
+    return wanted
+
+
+def classifier_input(model: keras.Model) -> keras.Model | None:
+    """From images to what the last dense layer reads: the features of an image, (N, C)."""
+    for layer in itertools.islice(_ending(model), 2):
+        if isinstance(layer, layers.Dense):
+            return keras.Model(model.input, layer.input)
+    return None
+
+
+def has_preprocessing(model: keras.Model) -> bool:
+    """Whether a model normalises RGB values by itself."""
+    kinds = (layers.Rescaling, layers.Normalization, Preprocessor)
+    return any(isinstance(layer, kinds) for layer in flat_layers(model))
+
+
+def known_preprocessing(
+    model: keras.Model, given: Any = None, shape: Sequence[int | None] | None = None
+) -> Preprocessor:
+    """What a model's images are prepared with, as far as it is known.
+
+    Args:
+        model: the model; by its name, its architecture's preprocessing is known.
+        given: what is known better: a `Preprocessor`, or what `preprocessor` takes.
+        shape: of the model's images, with the batch.
+
+    Returns:
+        A `Preprocessor` for images of this shape. Where the model normalises by itself, it only
+        resizes: mean 0 and deviation 1 / 255 leave the values 0 to 255 what they are.
+    """
+    if isinstance(given, Preprocessor):
+        known = given
+    else:
+        ours = set(catalog.list_models())
+        default = model.name if model.name in ours else {"input_size": (224, 224)}
+        known = preprocessor(default if given is None else given)
+    changes: dict[str, Any] = {"backend": "keras"}
+    if shape is not None and None not in shape[1:3]:
+        changes["size"] = list(shape[1:3])
+    if has_preprocessing(model):
+        changes |= {"mean": [0.0] * 3, "std": [1 / 255] * 3}
+    return Preprocessor.from_config(known.get_config() | changes)
+
+
+def normalize(preprocessing: Preprocessor) -> layers.Layer:
+    """RGB values 0 to 255 to those that a model expects."""
+    mean, std = np.array(preprocessing.mean), np.array(preprocessing.std)
+    return layers.Rescaling((1 / (255 * std)).tolist(), (-mean / std).tolist(), name="preprocess")
+
+
+def _ending(model: keras.Model) -> Iterator[Any]:
+    """The layers from the output backwards."""
+    return way_back(model, model.outputs[0])

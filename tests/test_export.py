@@ -1,0 +1,696 @@
+"""export: every family in every format, what is in the files, and what never leaves one behind."""
+
+import ast
+import dataclasses
+import io
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from goldens_io import relative_error
+from keras import layers
+from PIL import Image
+from typer.testing import CliRunner
+
+import keras_resnets as kr
+from keras_resnets import cli
+from keras_resnets.deploy import export as exporting
+from keras_resnets.deploy import formats, verify
+from keras_resnets.deploy.formats import FORMATS
+
+pytest.importorskip("tensorflow")
+for module in ("ai_edge_litert", "onnx", "onnxruntime", "openvino", "tf2onnx"):
+    pytest.importorskip(module)
+
+SMALL = dict(depths=(1, 1), planes=(16, 16))
+FAMILIES = {
+    "resnet": ("resnet50d", SMALL),
+    "resnext": ("seresnext50_32x4d", SMALL | dict(cardinality=4, base_width=16)),
+    "resnest": ("resnest50d", SMALL | dict(cardinality=2, base_width=48)),
+    "res2net": ("res2next50", SMALL | dict(cardinality=2, base_width=16)),
+    "rexnet": ("rexnet_100", dict(depth=0.3, initial_channels=8, final_channels=40)),
+}
+# Every other precision in every format that has it; int8 is in test_quantize.py.
+LOWER = [
+    ("saved_model", "float16", "resnet"),
+    ("saved_model", "bfloat16", "resnest"),
+    ("litert", "float16", "res2net"),
+    ("litert", "int8-dynamic", "resnext"),
+    ("onnx", "float16", "resnest"),
+    ("onnx", "float16", "rexnet"),
+    ("onnx", "int8-dynamic", "resnext"),
+    ("openvino", "float16", "res2net"),
+    ("openvino", "float16", "rexnet"),
+]
+LABELS = [f"class {number}" for number in range(10)]
+
+
+def small_net(family: str) -> keras.Model:
+    """A net whose batch norms have statistics and factors of their own."""
+    name, changes = FAMILIES[family]
+    keras.utils.set_random_seed(0)
+    model = kr.create_model(name, weights=None, classes=10, classifier_activation=None, **changes)
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
+    return model
+
+
+@pytest.fixture(scope="module")
+def networks():
+    """A tiny filled network of each family, built when it is asked for first; logits."""
+    made = {}
+
+    def get(family: str) -> keras.Model:
+        if family not in made:
+            made[family] = small_net(family)
+        return made[family]
+
+    return get
+
+
+@pytest.fixture(scope="module")
+def exported(networks, tmp_path_factory):
+    """Exports of the tiny networks, each made once: (report, model)."""
+    made = {}
+
+    def get(family: str, format: str, precision: str = "float32"):
+        key = (family, format, precision)
+        if key not in made:
+            path = tmp_path_factory.mktemp("exported") / f"{family}{FORMATS[format].suffix}"
+            model = networks(family)
+            made[key] = (
+                kr.export(
+                    model,
+                    path,
+                    format=format,
+                    precision=precision,
+                    image_size=48,
+                    labels=LABELS,
+                    licence="mit",
+                ),
+                model,
+            )
+        return made[key]
+
+    return get
+
+
+def dense_net(**last) -> keras.Model:
+    """Somebody else's model, that takes no time."""
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            layers.Conv2D(4, 3, activation="relu"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(5, **last),
+        ],
+        name="dense_net",
+    )
+
+
+def left_in(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder))
+
+
+# Every family in every format --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_file_gives_the_models_outputs_by_one_operator_a_convolution(family, format, exported):
+    report, model = exported(family, format)
+    tolerance = {"saved_model": 1e-5, "litert": 1e-3, "onnx": 1e-4, "openvino": 1e-4}[format]
+    assert report.tolerance == tolerance
+    assert 0 <= report.mean_difference <= report.max_difference <= tolerance
+    assert report.top1_agreement == 1
+    assert report.unfolded is None
+    assert report.size > 10_000
+    assert report.latency > 0
+    convolutions = [layer for layer in model.layers if isinstance(layer, layers.Conv2D)]
+    kinds = {
+        "saved_model": ("Conv2D", "DepthwiseConv2dNative"),
+        "litert": ("CONV_2D", "DEPTHWISE_CONV_2D"),
+        "onnx": ("Conv",),
+        "openvino": ("Convolution", "GroupConvolution"),
+    }[format]
+    assert sum(report.operators.get(kind, 0) for kind in kinds) == len(convolutions)
+    # Folded, with no operator that only TensorFlow has, and nothing that another would have to run.
+    assert not {"CUSTOM", "FusedBatchNormV3", "BatchNormalization", "XlaCallModule"} & set(
+        report.operators
+    )
+    assert not [kind for kind in report.operators if kind.startswith("FLEX")]
+
+
+@pytest.mark.parametrize(("format", "precision", "family"), LOWER)
+def test_a_file_of_lower_precision_is_smaller_and_nearly_the_same(
+    format, precision, family, exported
+):
+    report, _ = exported(family, format, precision)
+    tolerance = {"float16": 1e-2, "bfloat16": 5e-2, "int8-dynamic": 0.5}[precision]
+    assert report.tolerance == tolerance
+    assert 0 < report.max_difference <= tolerance
+    if format != "saved_model":  # Half of which is its graph.
+        assert report.size < 0.8 * exported(family, format)[0].size
+
+
+def test_every_precision_of_every_format_is_produced():
+    tested = {(format, precision) for format, precision, _ in LOWER}
+    assert tested == {
+        (format, precision)
+        for format, each in FORMATS.items()
+        for precision in each.precisions
+        if precision not in ("float32", "int8")
+    }
+
+
+@pytest.mark.parametrize("family", ["resnext", "resnest", "res2net", "rexnet"])
+def test_a_grouped_layer_is_one_grouped_node(family, exported):
+    import onnx
+
+    report, model = exported(family, "onnx")
+    nodes = [node for node in onnx.load(report.path).graph.node if node.op_type == "Conv"]
+    groups = [onnx.helper.get_node_attr_value(node, "group") for node in nodes]
+    grouped = [layer.groups for layer in model.layers if isinstance(layer, kr.layers.GroupedConv2D)]
+    assert grouped
+    assert sorted(count for count in groups if count > 1) == sorted(grouped)
+
+
+def test_no_convolution_is_in_a_function_of_its_own(exported):
+    import tensorflow as tf
+
+    report, _ = exported("resnext", "saved_model")
+    graph = tf.saved_model.load(report.path).signatures["serve"].graph.as_graph_def()
+    with_convolutions = [
+        function
+        for function in graph.library.function
+        if any(node.op == "Conv2D" for node in function.node_def)
+    ]
+    (body,) = with_convolutions
+    assert not {"PartitionedCall", "StatefulPartitionedCall"} & {node.op for node in body.node_def}
+
+
+@pytest.mark.parametrize("format", ["litert", "onnx", "openvino"])
+def test_any_batch_and_any_size_go_in_where_they_are_dynamic(format, networks, tmp_path):
+    report = kr.export(
+        networks("resnest"),
+        tmp_path / f"m{FORMATS[format].suffix}",
+        format=format,
+        batch="dynamic",
+        image_size="dynamic",
+        preprocessing={"input_size": (3, 40, 56)},
+    )
+    assert report.input_shape == (None, None, None, 3)
+    assert report.images == 9  # A batch of 1, of 7, and one of another size.
+    assert report.metadata["input_size"] == [None, None, 3]
+
+
+def test_any_size_goes_into_a_saved_model(served):
+    report, loaded = served
+    assert report.input_shape == (None, None, None, 3)
+    assert report.images == 9 + 2  # And two photographs.
+    assert loaded.serve(np.zeros((2, 40, 72, 3), "uint8")).shape == (2, 10)
+
+
+def test_litert_is_fixed_to_one_image_of_the_size_of_the_weights(exported):
+    assert exported("resnet", "litert")[0].input_shape == (1, 48, 48, 3)
+    assert exported("resnet", "onnx")[0].input_shape == (None, 48, 48, 3)
+
+
+def test_a_file_of_a_fixed_batch_takes_no_other(tmp_path):
+    import onnxruntime
+
+    report = kr.export(dense_net(), tmp_path / "m.onnx", format="onnx", batch=2)
+    assert report.input_shape == (2, 8, 8, 3)
+    assert report.latency_batch == 2
+    session = onnxruntime.InferenceSession(report.path)
+    assert session.run(None, {"image": np.zeros((2, 8, 8, 3), "float32")})[0].shape == (2, 5)
+    with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument):
+        session.run(None, {"image": np.zeros((3, 8, 8, 3), "float32")})
+
+
+# Metadata, preprocessing, signatures -------------------------------------------------------------
+
+
+def metadata_in(report) -> dict:
+    """What a file says about itself, read the way that users read it."""
+    path = Path(report.path)
+    if report.format == "saved_model":
+        return json.loads((path / "assets.extra" / "metadata.json").read_text())
+    if report.format == "litert":
+        with zipfile.ZipFile(path) as archive:
+            assert archive.read("labels.txt").decode().splitlines() == LABELS
+            return json.loads(archive.read("metadata.json"))
+    if report.format == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path)
+        texts = session.get_modelmeta().custom_metadata_map
+        return {key: json.loads(text) for key, text in texts.items()}
+    import openvino
+
+    model = openvino.Core().read_model(path)
+    return {
+        key: json.loads(model.get_rt_info(["keras_resnets", key]).astype(str))
+        for key in report.metadata
+    }
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_file_says_what_goes_in_and_what_comes_out(format, exported):
+    report, model = exported("resnet", format)
+    assert metadata_in(report) == report.metadata
+    expected = kr.preprocessor("resnet50d")
+    assert report.metadata == {
+        "architecture": model.name,
+        "labels": LABELS,
+        "mean": list(expected.mean),
+        "std": list(expected.std),
+        "input_size": [48, 48, 3],
+        "interpolation": expected.interpolation,
+        "crop_pct": expected.crop_pct,
+        "include_preprocessing": False,
+        "activation": "linear",
+        "licence": "mit",
+        "precision": "float32",
+    }
+
+
+def test_a_published_checkpoint_brings_its_preprocessing_and_licence(tmp_path):
+    report = kr.export(
+        dense_net(), tmp_path / "m.onnx", format="onnx", preprocessing="resnest50d.in1k"
+    )
+    assert report.metadata["crop_pct"] == kr.preprocessor("resnest50d.in1k").crop_pct
+    assert report.metadata["licence"] == kr.model_info("resnest50d.in1k").pretrained[0].license
+
+
+SIZE_48 = kr.preprocessor({"input_size": (3, 48, 48)})
+
+
+@pytest.fixture(scope="module")
+def served(networks, tmp_path_factory):
+    """A SavedModel with all signatures that takes uint8 of any size and returns probabilities."""
+    import tensorflow as tf
+
+    path = tmp_path_factory.mktemp("served") / "model"
+    report = kr.export(
+        networks("res2net"),
+        path,
+        fold=False,
+        image_size="dynamic",
+        preprocessing=SIZE_48,
+        include_preprocessing=True,
+        activation="softmax",
+        signatures=("serve", "features", "serve_bytes"),
+    )
+    return report, tf.saved_model.load(path)
+
+
+def test_batch_norms_stay_if_they_are_to(served):
+    operators = served[0].operators
+    assert operators.get("Rsqrt", 0) + operators.get("FusedBatchNormV3", 0) > 5
+    assert served[0].unfolded is None
+
+
+def test_uint8_goes_in_and_probabilities_come_out(served, networks):
+    report, loaded = served
+    assert report.metadata["activation"] == "softmax"
+    rgb = np.random.default_rng(1).integers(0, 256, (3, 48, 48, 3), "uint8")
+    logits = networks("res2net")(kr.preprocess_input(rgb))
+    assert relative_error(loaded.serve(rgb), keras.ops.softmax(logits)) < 1e-5
+
+
+def test_features_are_what_the_classifier_reads(served, networks):
+    rgb = np.random.default_rng(2).integers(0, 256, (2, 48, 48, 3), "uint8")
+    model = networks("res2net")
+    kernel, bias = model.layers[-1].get_weights()
+    features = served[1].features(rgb).numpy()
+    assert relative_error(features @ kernel + bias, model(kr.preprocess_input(rgb))) < 1e-5
+
+
+def test_encoded_photographs_of_any_size_are_served(served, networks):
+    pictures = []
+    for seed, size in enumerate([(90, 70), (60, 64)]):
+        noise = np.random.default_rng(seed).integers(0, 256, (7, 9, 3), "uint8")
+        file = io.BytesIO()
+        Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC).save(file, "jpeg")
+        pictures.append(file)
+    expected = keras.ops.softmax(networks("res2net")(SIZE_48.load(pictures)))
+    found = served[1].serve_bytes(np.array([file.getvalue() for file in pictures], object))
+    assert relative_error(found, expected) < 1e-5
+
+
+def test_a_model_that_normalises_by_itself_says_that_values_go_in_as_they_are(tmp_path):
+    model = kr.ResNet18(
+        weights=None, include_preprocessing=True, depths=(1, 1), planes=(16, 16), classes=4
+    )
+    report = kr.export(model, tmp_path / "m.onnx", format="onnx", image_size=32)
+    rgb = np.arange(256)[:, None] * np.ones(3)
+    metadata = report.metadata
+    values = (rgb / 255 - metadata["mean"]) / metadata["std"]
+    np.testing.assert_allclose(values, rgb, atol=1e-9)
+    # Then there is nothing to do but to take uint8.
+    report = kr.export(
+        model,
+        tmp_path / "u.onnx",
+        format="onnx",
+        image_size=32,
+        include_preprocessing=True,
+    )
+    assert report.operators["Mul"] == 1
+
+
+# Models of others --------------------------------------------------------------------------------
+
+
+def test_a_model_of_others_is_exported(tmp_path):
+    report = kr.export(dense_net(activation="softmax"), tmp_path / "m.tflite", format="litert")
+    assert report.metadata["activation"] == "softmax"
+    assert report.metadata["labels"] == []
+
+
+def test_logits_instead_of_probabilities(tmp_path):
+    import onnxruntime
+
+    model = dense_net(activation="softmax")
+    report = kr.export(model, tmp_path / "m.onnx", format="onnx", activation="linear")
+    images = np.random.default_rng(0).standard_normal((4, 8, 8, 3), "float32")
+    logits = onnxruntime.InferenceSession(report.path).run(None, {"image": images})[0]
+    assert relative_error(keras.ops.softmax(logits), model(images)) < 1e-5
+    assert abs(logits.sum(1) - 1).min() > 1e-3
+    assert model.layers[-1].activation is keras.activations.softmax  # It stays as it was.
+
+
+def test_norms_that_cannot_be_folded_are_exported_with_a_warning(tmp_path):
+    image = keras.Input((8, 8, 3))
+    model = keras.Model(image, layers.BatchNormalization(name="norm")(layers.ReLU()(image)))
+    with pytest.warns(UserWarning, match="Exported with batch norms: .*'norm'"):
+        report = kr.export(model, tmp_path / "m.onnx", format="onnx")
+    assert report.unfolded
+    assert report.top1_agreement is None
+    assert "not folded" in str(report)
+
+
+def test_a_mixed_precision_model_is_exported_in_full_precision(tmp_path):
+    model = dense_net()
+    half = keras.models.clone_model(
+        model,
+        clone_function=lambda layer: type(layer).from_config(
+            {**layer.get_config(), "dtype": "mixed_bfloat16"}
+        ),
+    )
+    assert kr.export(half, tmp_path / "m.onnx", format="onnx").max_difference < 1e-5
+
+
+# Arguments ---------------------------------------------------------------------------------------
+
+
+class Subclassed(keras.Model):
+    def call(self, inputs):
+        return inputs
+
+
+def two_inputs() -> keras.Model:
+    a, b = keras.Input((8, 8, 3)), keras.Input((8, 8, 3))
+    return keras.Model([a, b], a + b)
+
+
+ONNX = dict(path="m.onnx", format="onnx")
+LITERT = dict(path="m.tflite", format="litert")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(path="m", format="coreml"), "format must be one of 'saved_model', 'litert'"),
+        (dict(path="m", precision="int4"), "precision must be one of 'float32'"),
+        (dict(path="m", precision="int8"), "use litert, onnx or openvino"),
+        (dict(path="m", precision="int8-dynamic"), "use litert or onnx"),
+        (LITERT | dict(precision="bfloat16"), "use float16"),
+        (ONNX | dict(precision="bfloat16"), "use float16"),
+        (dict(path="m.xml", format="openvino", precision="bfloat16"), "INFERENCE_PRECISION_HINT"),
+        (dict(path="m.xml", format="openvino", precision="int8-dynamic"), "use int8, or onnx"),
+        (dict(path="m.tflite", format="onnx"), r"path must end in \.onnx"),
+        (dict(path="m.onnx"), "path must be a folder's"),
+        (dict(path="nowhere/m.onnx", format="onnx"), "in a folder that exists"),
+        (ONNX | dict(overwrite=1), "overwrite must be True or False"),
+        (ONNX | dict(model=None), "model must be a functional or built sequential"),
+        (ONNX | dict(model=Subclassed()), r"keras.Model\(x, model\(x\)\)"),
+        (ONNX | dict(model=two_inputs()), "one input of images"),
+        (ONNX | dict(fold="yes"), "fold must be True or False"),
+        (ONNX | dict(include_preprocessing=None), "include_preprocessing must be True or False"),
+        (ONNX | dict(batch=0), 'batch must be a positive int or "dynamic"'),
+        (ONNX | dict(image_size="large"), "image_size must be a side"),
+        (ONNX | dict(image_size=(8, 8, 3)), "image_size must be a side"),
+        (ONNX | dict(image_size=16), "must be the model's where it has fixed ones"),
+        (ONNX | dict(image_size="dynamic"), "must be the model's where it has fixed ones"),
+        (LITERT | dict(precision="int8", batch="dynamic"), "needs a fixed batch and image_size"),
+        (ONNX | dict(activation="sofmax"), "activation must be the name"),
+        (ONNX | dict(activation=None), "activation must be the name"),
+        (ONNX | dict(signatures=("serve", "features")), "need the format 'saved_model'"),
+        (dict(path="m", signatures=("features",)), "signatures must be 'serve' and others"),
+        (dict(path="m", signatures=("serve", "train")), "signatures must be 'serve' and others"),
+        (ONNX | dict(labels=["a", "b"]), "a name of one line for each of the 5 outputs"),
+        (ONNX | dict(labels=["a\nb", *"cdef"]), "a name of one line for each of the 5 outputs"),
+        (ONNX | dict(tolerance=0), "tolerance must be a positive number"),
+        (ONNX | dict(preprocessing="resnet51"), "name must be one of list_models"),
+        (ONNX | dict(keep_float=["fc"]), "keep_float is for the precision 'int8'"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else "-".join(map(str, value))[:60],
+)
+def test_an_argument_out_of_range_is_refused_before_anything_is_made(
+    arguments, message, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(exporting, "prepare", lambda *args, **kwargs: pytest.fail("work began"))
+    arguments = dict(model=dense_net()) | arguments
+    with pytest.raises(ValueError, match=message):
+        kr.export(arguments.pop("model"), arguments.pop("path"), **arguments)
+    assert left_in(tmp_path) == []
+
+
+def test_preprocessing_needs_rgb(tmp_path):
+    gray = keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(2)])
+    with pytest.raises(ValueError, match="3 input channels"):
+        kr.export(gray, tmp_path / "m", include_preprocessing=True)
+    with pytest.raises(ValueError, match="3 input channels"):
+        kr.export(gray, tmp_path / "m", signatures=("serve", "serve_bytes"))
+    assert kr.export(gray, tmp_path / "m.onnx", format="onnx").input_shape == (None, 8, 8, 1)
+
+
+def test_what_has_no_classifier_has_no_features_to_serve(tmp_path):
+    image = keras.Input((8, 8, 3))
+    model = keras.Model(image, layers.ReLU()(image))
+    with pytest.raises(ValueError, match="ends in a Dense layer"):
+        kr.export(model, tmp_path / "m", signatures=("serve", "features"))
+    with pytest.raises(ValueError, match="activation can be changed where"):
+        kr.export(model, tmp_path / "m", activation="softmax")
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("format", "precision", "missing"),
+    [
+        ("litert", "float32", "ai_edge_litert"),
+        ("onnx", "float32", "tf2onnx"),
+        ("openvino", "float32", "openvino"),
+        ("openvino", "int8", "onnxruntime"),
+    ],
+)
+def test_a_missing_package_is_named_with_what_installs_it(
+    format, precision, missing, tmp_path, monkeypatch
+):
+    found = formats.importlib.util.find_spec
+    monkeypatch.setattr(
+        formats.importlib.util, "find_spec", lambda name: None if name == missing else found(name)
+    )
+    path = tmp_path / f"m{FORMATS[format].suffix}"
+    name = missing.replace("_", "-")
+    with pytest.raises(ImportError, match=rf"{name}: pip install 'keras-resnets\[export\]'"):
+        kr.export(dense_net(), path, format=format, precision=precision)
+
+
+# Files -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_file_that_exists_is_replaced_only_if_asked(format, tmp_path):
+    path = tmp_path / f"m{FORMATS[format].suffix}"
+    kr.export(dense_net(), path, format=format)
+    files = left_in(tmp_path)
+    assert len(files) == (2 if format == "openvino" else 1)
+    with pytest.raises(ValueError, match="path must not exist yet; overwrite=True"):
+        kr.export(dense_net(), path, format=format)
+    if format != "saved_model":
+        before = path.read_bytes()
+        kr.export(dense_net(), path, format=format, batch=3, overwrite=True)
+        assert path.read_bytes() != before
+    assert left_in(tmp_path) == files
+
+
+def test_somebodys_folder_is_not_overwritten(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").touch()
+    with pytest.raises(ValueError, match="must be a SavedModel's or empty"):
+        kr.export(dense_net(), tmp_path / "photos", overwrite=True)
+    (tmp_path / "m.onnx").mkdir()
+    with pytest.raises(ValueError, match="must be of the same kind"):
+        kr.export(dense_net(), tmp_path / "m.onnx", format="onnx", overwrite=True)
+
+
+def fake_write(prepared, order, path: Path) -> None:
+    """What looks like an export."""
+    if not path.suffix:
+        path.mkdir()
+        path = path / "saved_model.pb"
+    path.write_text("no model")
+    path.with_suffix(".bin").write_text("no weights")
+
+
+def replace_writer(monkeypatch, format: str) -> None:
+    monkeypatch.setitem(
+        exporting.FORMATS, format, dataclasses.replace(FORMATS[format], write=fake_write)
+    )
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_an_interrupted_export_leaves_what_was_there(format, error, tmp_path, monkeypatch):
+    path = tmp_path / f"m{FORMATS[format].suffix}"
+    fake_write(None, None, path)
+    before = left_in(tmp_path)
+    replace_writer(monkeypatch, format)
+
+    def interrupted(*args):
+        raise error
+
+    monkeypatch.setattr(exporting, "_run_afresh", interrupted)
+    with pytest.raises(error):
+        kr.export(dense_net(), path, format=format, overwrite=True)
+    with pytest.raises(error):
+        kr.export(dense_net(), tmp_path / f"n{FORMATS[format].suffix}", format=format)
+    assert left_in(tmp_path) == before
+
+
+@pytest.mark.parametrize("format", ["litert", "openvino"])
+def test_a_file_that_cannot_be_run_is_not_left(format, tmp_path, monkeypatch):
+    replace_writer(monkeypatch, format)
+    with pytest.raises(RuntimeError, match="the exported file must run in a fresh process"):
+        kr.export(dense_net(), tmp_path / f"m{FORMATS[format].suffix}", format=format)
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_a_file_that_differs_too_much_is_not_left(format, networks, tmp_path):
+    path = tmp_path / f"m{FORMATS[format].suffix}"
+    with pytest.raises(ValueError, match="must give the model's outputs to 1e-12") as error:
+        kr.export(networks("resnet"), path, format=format, image_size=48, tolerance=1e-12)
+    assert "max_difference=" in str(error.value)
+    assert left_in(tmp_path) == []
+
+
+def test_outputs_that_are_not_those_of_the_model_are_noticed(tmp_path, monkeypatch):
+    """The comparison would be worth nothing if it compared a file with itself."""
+    original = formats.write_onnx
+
+    def other_weights(prepared, order, path):
+        *_, bias = prepared.network.weights
+        bias.assign_add([0, 0, 0.5, 0, 0])
+        original(prepared, order, path)
+
+    monkeypatch.setitem(
+        exporting.FORMATS, "onnx", dataclasses.replace(FORMATS["onnx"], write=other_weights)
+    )
+    with pytest.raises(ValueError, match="must give the model's outputs"):
+        kr.export(dense_net(), tmp_path / "m.onnx", format="onnx")
+    assert left_in(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_work_begins(tmp_path, monkeypatch):
+    def refused(self, *args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(exporting, "prepare", lambda *args, **kwargs: pytest.fail("work began"))
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(OSError, match=r"path must be writable.*Permission denied.*m\.onnx"):
+        kr.export(dense_net(), tmp_path / "m.onnx", format="onnx")
+
+
+def test_two_files_are_replaced_together_or_not_at_all(tmp_path, monkeypatch):
+    new = tmp_path / "new"
+    new.mkdir()
+    for folder, text in ((tmp_path, "old"), (new, "new")):
+        (folder / "m.xml").write_text(text)
+        (folder / "m.bin").write_text(text)
+    rename = os.rename
+
+    def fails_once(source, target):
+        if Path(source) == new / "m.bin":
+            raise OSError("no")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fails_once)
+    with pytest.raises(OSError, match="no"):
+        exporting._put_in_place([new / "m.xml", new / "m.bin"], tmp_path)
+    assert [(tmp_path / name).read_text() for name in ("m.xml", "m.bin")] == ["old", "old"]
+
+
+# The fresh process, the report, the command ------------------------------------------------------
+
+
+def test_the_fresh_process_knows_nothing_of_keras():
+    tree = ast.parse(Path(verify.__file__).read_text())
+    imported = {
+        alias.name.partition(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    } | {
+        node.module.partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
+    }
+    assert not {"keras", "keras_resnets"} & imported
+    assert {"tensorflow", "onnxruntime", "openvino", "ai_edge_litert"} <= imported
+
+
+def test_the_report_prints_as_a_table_and_as_json(exported):
+    report, _ = exported("rexnet", "litert")
+    text = str(report)
+    for words in ("litert, float32", "CONV_2D", "1 x 48 x 48 x 3", "tolerance 0.001", " ms for 1"):
+        assert words in text
+    assert f"{report.size / 1e6:.2f} MB" in text
+    assert report.size == os.path.getsize(report.path)
+    assert json.loads(json.dumps(report.as_dict()))["top1_agreement"] == 1.0
+
+
+@pytest.fixture
+def saved(tmp_path) -> Path:
+    model = kr.ResNet18(
+        weights=None, include_preprocessing=True, depths=(1, 1), planes=(16, 16), classes=10
+    )
+    model.save(tmp_path / "net.keras")
+    return tmp_path / "net.keras"
+
+
+def test_the_command_exports_a_saved_model_of_keras(saved, tmp_path):
+    arguments = ["export", str(tmp_path / "net.onnx"), "--model", str(saved), "--image-size", "32"]
+    result = CliRunner().invoke(cli.app, [*arguments, "--include-preprocessing", "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["format"] == "onnx"
+    assert report["input_shape"] == [None, 32, 32, 3]
+    again = CliRunner().invoke(cli.app, arguments)
+    assert again.exit_code == 1
+    assert "path must not exist yet" in again.stderr
+
+
+def test_the_command_names_the_extra_before_a_model_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
+    arguments = ["export", str(tmp_path / "net.onnx"), "--model", "no-such-model"]
+    result = CliRunner().invoke(cli.app, arguments)
+    assert result.exit_code == 1
+    assert "keras-resnets[export]" in result.stderr
