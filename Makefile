@@ -49,6 +49,7 @@ $(VENV)/test.installed: $(VENV)/created pyproject.toml
 # One test drops an image onto the page of examples/serve.py, in a real browser.
 $(VENV)/browser.installed: $(VENV)/created
 	-command -v chromedriver >/dev/null || (apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive \
 		apt-get install -qq -y --no-install-recommends chromium chromium-driver >/dev/null)
 	touch $@
 
