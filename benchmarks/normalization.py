@@ -7,9 +7,9 @@ whose channels are multiples of 16, and of ReXNet and Res2Net, whose channels ar
 
 from __future__ import annotations
 
-from benchmarks import plots, tables
+from benchmarks import grouped, plots, tables
 from benchmarks.form import Form
-from benchmarks.harness import Case, Contender, Plan
+from benchmarks.harness import Case, Contender
 from benchmarks.results import Results
 
 TITLE = "A batch norm in training"
@@ -19,17 +19,7 @@ TENSORFLOW = {"KERAS_BACKEND": "tensorflow"}
 # Height and width, channels.
 SHAPES = ((56, 256), (56, 162), (28, 52), (14, 1024), (14, 504))
 
-PLANS = {
-    Form.SMOKE: Plan(
-        rounds=2, round_seconds=0.01, warm_up_seconds=0.01, most_warm_up_seconds=1, most_seconds=1
-    ),
-    Form.QUICK: Plan(
-        rounds=5, round_seconds=0.1, warm_up_seconds=0.1, most_warm_up_seconds=4, most_seconds=2
-    ),
-    Form.FULL: Plan(
-        rounds=15, round_seconds=0.2, warm_up_seconds=0.5, most_warm_up_seconds=30, most_seconds=60
-    ),
-}
+PLANS = grouped.PLANS  # A single layer, too.
 
 
 def cases(form: Form) -> list[Case]:

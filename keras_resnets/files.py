@@ -17,6 +17,25 @@ import safetensors.numpy
 UNFINISHED = ".unfinished-"  # How the names of files begin that are being written.
 
 
+def unfinished_beside(path: Path) -> Path:
+    """A new name beside a path, on the same disk, for what is to take its place."""
+    return path.with_name(f"{UNFINISHED}{uuid.uuid4().hex[:8]}-{path.name}")
+
+
+@contextlib.contextmanager
+def saying_what_is_not_written(path: Path) -> Iterator[None]:
+    """Turns the system's errors into ones that name the rule, the path and the reason."""
+    try:
+        yield
+    except OSError as error:
+        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
+        raise OSError(
+            error.errno,
+            f"path must be writable, on a disk with room; nothing was written ({reason}). "
+            f"Received: path={str(path)!r}",
+        ) from error
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """A path beside `path` to write to; it takes its place when that went well, wholly or not.
@@ -28,20 +47,14 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         OSError: if it cannot be written; what was there before stays.
     """
     path = Path(path)
-    unfinished = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex[:8]}-{path.name}")
+    unfinished = unfinished_beside(path)
     try:
-        yield unfinished
-        with open(unfinished, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
-        raise OSError(
-            error.errno,
-            f"path must be writable, on a disk with room; nothing was written ({reason}). "
-            f"Received: path={str(path)!r}",
-        ) from error
+        with saying_what_is_not_written(path):
+            yield unfinished
+            with open(unfinished, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(unfinished, path)
+            _sync_folder(path.parent)
     finally:
         with contextlib.suppress(OSError):  # Renamed, or never made.
             unfinished.unlink()

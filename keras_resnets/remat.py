@@ -109,15 +109,19 @@ def _segments(model: keras.Model) -> Iterator[_Segment]:
         (block, list(group))
         for block, group in itertools.groupby(steps, lambda step: _block_of(step.name))
     ]
+    last_reader = {
+        id(tensor): position
+        for position, (_, group) in enumerate(runs)
+        for tensor in _inputs(group)
+    }
+    last_reader |= {id(tensor): len(runs) for tensor in model.outputs}
     for position, (block, group) in enumerate(runs):
-        later = {id(tensor) for _, rest in runs[position + 1 :] for tensor in _inputs(rest)}
-        later |= {id(tensor) for tensor in model.outputs}
         inputs = {id(tensor): tensor for tensor in _inputs(group) if id(tensor) in produced}
         outputs = {
             id(tensor): tensor
             for step in group
             for tensor in keras.tree.flatten(step.output)
-            if id(tensor) in later
+            if last_reader.get(id(tensor), position) > position
         }
         produced |= set(outputs)
         yield _Segment(

@@ -44,6 +44,24 @@ def require_ratio(**ratios: Any) -> None:
         )
 
 
+def require_rate(**rates: Any) -> None:
+    for key, value in rates.items():
+        require(
+            is_number(value) and 0 <= value < 1,
+            f"{key} must be a number from 0 to below 1",
+            **{key: value},
+        )
+
+
+def require_not_negative(**numbers: Any) -> None:
+    for key, value in numbers.items():
+        require(
+            is_number(value) and 0 <= value < float("inf"),
+            f"{key} must be a number from 0 up",
+            **{key: value},
+        )
+
+
 def _listed(values: dict[str, Any]) -> str:
     return ", ".join(f"{key}={value!r}" for key, value in values.items())
 
@@ -244,7 +262,7 @@ class Variant:
             remat=remat,
             backend=keras.backend.backend(),
         )
-        _check_rates(dropout=dropout, drop_path=drop_path, drop_block=drop_block)
+        require_rate(dropout=dropout, drop_path=drop_path, drop_block=drop_block)
         _check_names(prefix=prefix, name=name)
         require(
             is_count(output_stride) and output_stride in (8, 16, 32),
@@ -343,15 +361,6 @@ def _changed(config: NetworkConfig, changes: dict[str, Any]) -> NetworkConfig:
 def _check_flags(**flags: Any) -> None:
     for key, value in flags.items():
         require(isinstance(value, bool), f"{key} must be True or False", **{key: value})
-
-
-def _check_rates(**rates: Any) -> None:
-    for key, value in rates.items():
-        require(
-            is_number(value) and 0 <= value < 1,
-            f"{key} must be a number from 0 to below 1",
-            **{key: value},
-        )
 
 
 def _check_names(**names: Any) -> None:

@@ -5,11 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-import numpy as np
-
-
-def random_values(*shape: int) -> np.ndarray:
-    return np.random.default_rng(0).standard_normal(shape, "float32")
+from benchmarks.jobs.grouped import random_values
 
 
 def keras_layer(

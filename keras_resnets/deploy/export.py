@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import json
 import os
@@ -11,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +23,7 @@ from keras_resnets.deploy import int8, verify
 from keras_resnets.deploy.formats import FORMATS, Order, check_packages, check_precision
 from keras_resnets.deploy.prepare import Prepared, known_preprocessing, prepare
 from keras_resnets.deploy.report import ExportReport
-from keras_resnets.files import UNFINISHED
+from keras_resnets.files import saying_what_is_not_written, unfinished_beside
 from keras_resnets.graph import flat_layers
 from keras_resnets.preprocessing import Preprocessor, read_image
 from keras_resnets.variant import is_count, is_number, require
@@ -419,17 +417,11 @@ def _licence(preprocessing: Any) -> str | None:
 @contextlib.contextmanager
 def _written_beside(path: Path) -> Iterator[Path]:
     """A folder beside the path, to write in; it is gone afterwards, whatever happens."""
-    folder = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex[:8]}-{path.name}")
+    folder = unfinished_beside(path)
     try:
-        folder.mkdir()
-        yield folder
-    except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
-        raise OSError(
-            error.errno,
-            f"path must be writable, on a disk with room; nothing was written ({reason}). "
-            f"Received: path={str(path)!r}",
-        ) from error
+        with saying_what_is_not_written(path):
+            folder.mkdir()
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_resnets.training.settings import Augmentation
-from keras_resnets.variant import is_count, is_number, require
+from keras_resnets.variant import is_count, is_number, require, require_not_negative, require_rate
 
 OPTIMIZERS = ("sgd", "lamb", "adamw")
 SCHEDULES = ("cosine", "steps", "constant")
@@ -164,24 +164,14 @@ class Recipe:
             require(is_number(value) and value > 0, f"{key} must be above 0", **{key: value})
         require(self.crop_pct <= 1, "crop_pct must be at most 1", crop_pct=self.crop_pct)
         for key in ("momentum", "drop_path", "drop_block", "ema"):
-            value = getattr(self, key)
-            require(
-                is_number(value) and 0 <= value < 1,
-                f"{key} must be a number from 0 to below 1",
-                **{key: value},
-            )
+            require_rate(**{key: getattr(self, key)})
         require(
             self.dropout is None or (is_number(self.dropout) and 0 <= self.dropout < 1),
             "dropout must be a number from 0 to below 1, or None for the architecture's",
             dropout=self.dropout,
         )
         for key in ("weight_decay", "warmup_epochs", "warmup_factor", "final_factor"):
-            value = getattr(self, key)
-            require(
-                is_number(value) and 0 <= value < float("inf"),
-                f"{key} must be a number from 0 up",
-                **{key: value},
-            )
+            require_not_negative(**{key: getattr(self, key)})
         require(
             self.clip_norm is None or (is_number(self.clip_norm) and self.clip_norm > 0),
             "clip_norm must be above 0, or None",

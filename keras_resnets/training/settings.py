@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from keras_resnets.variant import is_count, is_number, require, require_ratio
+from keras_resnets.variant import is_count, is_number, require, require_not_negative, require_ratio
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,12 +82,7 @@ class Augmentation:
             label_smoothing=self.label_smoothing,
         )
         for key in ("pca_lighting", "mixup", "cutmix", "rand_augment_std"):
-            value = getattr(self, key)
-            require(
-                is_number(value) and 0 <= value < float("inf"),
-                f"{key} must be a number from 0 up",
-                **{key: value},
-            )
+            require_not_negative(**{key: getattr(self, key)})
 
     def _check_crop(self) -> None:
         scale, ratio = self.crop_scale, self.crop_ratio
