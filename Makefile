@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-backends lint benchmark goldens clean
+.PHONY: demo test test-exports test-backends lint benchmark goldens clean
 
 # Train a small ResNeSt on real images, save it in three formats, reload each.
 demo: $(VENV)/demo.installed
@@ -12,6 +12,10 @@ demo: $(VENV)/demo.installed
 # The whole suite on TensorFlow.
 test: $(VENV)/test.installed $(VENV)/browser.installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+# Every branch of the code in every format that networks are exported to; they are in no other suite.
+test-exports: $(VENV)/test.installed
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m exhaustive
 
 # Layers, parity and training on JAX and on torch; checkpoints made by torch and timm.
 test-backends: $(VENV)/backends.installed

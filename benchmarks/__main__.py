@@ -2,6 +2,7 @@
 
 python -m benchmarks                          # all questions, quickly
 python -m benchmarks models --full --only "resnet50/*"
+python -m benchmarks models --full --only "*/bfloat16/*" --contender "ours, TensorFlow"
 python -m benchmarks --report                 # no measuring: tables and plots of what is stored
 python -m benchmarks --readme                 # the same, and the block in README.md
 """
@@ -42,6 +43,14 @@ def main(
     only: Annotated[
         str, typer.Option(help="Only cases whose key matches this pattern, with * and ?.")
     ] = "*",
+    contenders: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--contender",
+            help="Only contenders whose name matches; may be given several times. The one that "
+            "others are compared with always takes part.",
+        ),
+    ] = None,
     report: Annotated[
         bool, typer.Option("--report", help="Measure nothing: tables and plots of stored results.")
     ] = False,
@@ -64,17 +73,23 @@ def main(
     form = Form.FULL if full else Form.SMOKE if smoke else Form.QUICK
     for question in questions or QUESTIONS:
         if not (report or write_readme):
-            measure(question, form, only, folder, threads)
+            measure(question, form, only, contenders or ["*"], folder, threads)
         show(question, folder)
     if write_readme:
         readme.write(folder)
     console.print(f"Results and plots are in {folder}", soft_wrap=True)
 
 
-def measure(question: str, form: Form, only: str, folder: Path, threads: int) -> None:
+def measure(
+    question: str, form: Form, only: str, contenders: list[str], folder: Path, threads: int
+) -> None:
     """Measures the chosen cases of a question; each is stored as soon as it is measured."""
     module = QUESTIONS[question]
-    cases = [case for case in module.cases(form) if fnmatch.fnmatch(case.key, only)]
+    cases = [
+        harness.between(case, contenders)
+        for case in module.cases(form)
+        if fnmatch.fnmatch(case.key, only)
+    ]
     if not cases:
         return
     began = time.perf_counter()

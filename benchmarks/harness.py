@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fnmatch
 import json
 import os
 import selectors
@@ -61,6 +62,17 @@ class Case:
     facts: dict[str, Any]
     contenders: tuple[Contender, ...]
     baseline: str
+
+
+def between(case: Case, patterns: Iterable[str]) -> Case:
+    """The case with its baseline and those contenders whose name matches a pattern."""
+    chosen = tuple(
+        contender
+        for contender in case.contenders
+        if contender.name == case.baseline
+        or any(fnmatch.fnmatch(contender.name, pattern) for pattern in patterns)
+    )
+    return dataclasses.replace(case, contenders=chosen)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -332,6 +332,12 @@ def measured(contenders, log, timeout=20):
     return result
 
 
+def test_a_case_is_between_the_baseline_and_those_who_are_asked_for(contender):
+    case = Case("case", {}, tuple(contender(name, "printing") for name in ("a", "a2", "b")), "b")
+    for patterns, names in ((["*"], ["a", "a2", "b"]), (["a"], ["a", "b"]), ([], ["b"])):
+        assert [each.name for each in harness.between(case, patterns).contenders] == names
+
+
 def test_contenders_take_turns_after_all_have_warmed_up(contender, tmp_path, monkeypatch):
     monkeypatch.setattr(harness, "LEAD_IN_SECONDS", 0.0)
     log = str(tmp_path / "calls")

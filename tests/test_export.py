@@ -6,11 +6,13 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from cases import CASES, Case
 from goldens_io import relative_error
 from keras import layers
 from PIL import Image
@@ -28,32 +30,37 @@ for module in ("ai_edge_litert", "onnx", "onnxruntime", "openvino", "tf2onnx"):
 
 SMALL = dict(depths=(1, 1), planes=(16, 16))
 FAMILIES = {
-    "resnet": ("resnet50d", SMALL),
-    "resnext": ("seresnext50_32x4d", SMALL | dict(cardinality=4, base_width=16)),
-    "resnest": ("resnest50d", SMALL | dict(cardinality=2, base_width=48)),
-    "res2net": ("res2next50", SMALL | dict(cardinality=2, base_width=16)),
-    "rexnet": ("rexnet_100", dict(depth=0.3, initial_channels=8, final_channels=40)),
+    "resnet": Case("resnet", "resnet50d", SMALL),
+    "resnext": Case("resnext", "seresnext50_32x4d", SMALL | dict(cardinality=4, base_width=16)),
+    "resnest": Case("resnest", "resnest50d", SMALL | dict(cardinality=2, base_width=48)),
+    "res2net": Case("res2net", "res2next50", SMALL | dict(cardinality=2, base_width=16)),
+    "rexnet": Case("rexnet", "rexnet_100", dict(depth=0.3, initial_channels=8, final_channels=40)),
 }
+ALL = "all families"
 # Every other precision in every format that has it; int8 is in test_quantize.py.
 LOWER = [
-    ("saved_model", "float16", "resnet"),
-    ("saved_model", "bfloat16", "resnest"),
-    ("litert", "float16", "res2net"),
-    ("litert", "int8-dynamic", "resnext"),
-    ("onnx", "float16", "resnest"),
-    ("onnx", "float16", "rexnet"),
-    ("onnx", "int8-dynamic", "resnext"),
-    ("openvino", "float16", "res2net"),
-    ("openvino", "float16", "rexnet"),
+    ("saved_model", "float16"),
+    ("saved_model", "bfloat16"),
+    ("litert", "float16"),
+    ("litert", "int8-dynamic"),
+    ("onnx", "float16"),
+    ("onnx", "int8-dynamic"),
+    ("openvino", "float16"),
 ]
 LABELS = [f"class {number}" for number in range(10)]
 
 
-def small_net(family: str) -> keras.Model:
+def small_net(case: Case) -> keras.Model:
     """A net whose batch norms have statistics and factors of their own."""
-    name, changes = FAMILIES[family]
-    keras.utils.set_random_seed(0)
-    model = kr.create_model(name, weights=None, classes=10, classifier_activation=None, **changes)
+    # Of its own, or ONNX's converter would merge what nets have in common.
+    keras.utils.set_random_seed(zlib.crc32(case.name.encode()))
+    model = kr.create_model(
+        case.variant,
+        weights=None,
+        name=case.name.replace("-", "_"),
+        classifier_activation=None,
+        **dict(classes=10) | case.build | case.changes,
+    )
     rng = np.random.default_rng(0)
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
@@ -61,14 +68,31 @@ def small_net(family: str) -> keras.Model:
     return model
 
 
+def side_by_side(nets: list[keras.Model]) -> keras.Model:
+    """Nets as one model, for the price of one export.
+
+    Their outputs are scaled alike, so that none hides the differences of another.
+    """
+    image = keras.Input((48, 48, nets[0].inputs[0].shape[-1]), name="image")
+    probe = np.random.default_rng(1).normal(size=(2, *image.shape[1:])).astype("float32")
+    scaled = [
+        layers.Rescaling(1 / np.abs(net(probe)).max(), name=f"{net.name}_scaled")(net(image))
+        for net in nets
+    ]
+    return keras.Model(image, layers.Concatenate()(scaled), name="side_by_side")
+
+
 @pytest.fixture(scope="module")
 def networks():
-    """A tiny filled network of each family, built when it is asked for first; logits."""
+    """A tiny filled network of each family, or of all, built when it is asked for first; logits."""
     made = {}
 
     def get(family: str) -> keras.Model:
         if family not in made:
-            made[family] = small_net(family)
+            if family == ALL:
+                made[family] = side_by_side([get(each) for each in FAMILIES])
+            else:
+                made[family] = small_net(FAMILIES[family])
         return made[family]
 
     return get
@@ -118,50 +142,96 @@ def left_in(folder: Path) -> list[str]:
     return sorted(os.listdir(folder))
 
 
-# Every family in every format --------------------------------------------------------------------
+# Every branch in every format, every family in every precision -----------------------------------
 
 
-@pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_file_gives_the_models_outputs_by_one_operator_a_convolution(family, format, exported):
-    report, model = exported(family, format)
-    tolerance = {"saved_model": 1e-5, "litert": 1e-3, "onnx": 1e-4, "openvino": 1e-4}[format]
-    assert report.tolerance == tolerance
-    assert 0 <= report.mean_difference <= report.max_difference <= tolerance
-    assert report.top1_agreement == 1
-    assert report.unfolded is None
-    assert report.size > 10_000
-    assert report.latency > 0
+# One network of each family, and one for each other function: blocks, stems, shortcuts, dilation.
+FAMILY_CASES = ("bottleneck-d", "resnext-t-se", "resnest-2s2x", "res2next", "rexnet")
+BRANCH_CASES = (
+    "basic-t", "se-bottleneck", "resnet50-stride8", "resnet50d-small", "resnet18-no-shortcuts",
+    "resnext", "resnest-0s2x-first", "resnest-1s2x-first", "resnest-4s1x", "resnest50d-stride8",
+    "res2net-1s", "res2net-8s", "res2net-same-width", "res2net50_26w_4s-stride8", "rexnet-no-se",
+    "rexnet_100-stride8", "rexnet_100-no-shortcuts",
+)  # fmt: skip
+# Those that only the papers have.
+CIFAR = Case("cifar", "resnet20", dict(depths=(1, 1, 1)))
+CIFAR_RESNEXT = Case("cifar-resnext", "resnext29_8x64d", dict(depths=(1, 1), planes=(8, 16)))
+LITE = Case("lite", "rexnet_lite_100")
+WIDE = Case("wide", "wide_resnet28_10", dict(depths=(1, 2), planes=(16, 32)))
+FLOAT32 = {"saved_model": 1e-5, "litert": 1e-3, "onnx": 1e-4, "openvino": 1e-4}
+
+
+def shallow(case: Case) -> Case:
+    """A case cut down to what it is about: two stages, or a third that is dilated."""
+    if case.variant.startswith("rexnet"):
+        cut = dict(depth=0.5 if case.build.get("output_stride") else 0.3)
+    elif "output_stride" in case.build:
+        cut = dict(depths=(1, 1, 2), planes=case.changes["planes"][:3])
+    else:
+        cut = dict(depths=(1, 2), planes=case.changes["planes"][:2])
+    return dataclasses.replace(case, changes={**case.changes, **cut})
+
+
+def branches() -> list[Case]:
+    return [*(shallow(CASES[name]) for name in BRANCH_CASES), CIFAR, CIFAR_RESNEXT, LITE]
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        *(pytest.param(shallow(CASES[name]), id=name) for name in FAMILY_CASES),
+        *(pytest.param(case, id=case.name, marks=pytest.mark.exhaustive) for case in branches()),
+    ],
+)
+def test_a_file_gives_the_models_outputs_by_one_operator_a_convolution(case, tmp_path):
+    model = small_net(case)
     convolutions = [layer for layer in model.layers if isinstance(layer, layers.Conv2D)]
     kinds = {
         "saved_model": ("Conv2D", "DepthwiseConv2dNative"),
         "litert": ("CONV_2D", "DEPTHWISE_CONV_2D"),
         "onnx": ("Conv",),
         "openvino": ("Convolution", "GroupConvolution"),
-    }[format]
-    assert sum(report.operators.get(kind, 0) for kind in kinds) == len(convolutions)
-    # Folded, with no operator that only TensorFlow has, and nothing that another would have to run.
-    assert not {"CUSTOM", "FusedBatchNormV3", "BatchNormalization", "XlaCallModule"} & set(
-        report.operators
-    )
-    assert not [kind for kind in report.operators if kind.startswith("FLEX")]
+    }
+    for format, tolerance in FLOAT32.items():
+        path = tmp_path / f"m{FORMATS[format].suffix}"
+        report = kr.export(model, path, format=format, image_size=48)
+        assert report.tolerance == tolerance
+        assert 0 <= report.mean_difference <= report.max_difference <= tolerance
+        assert report.top1_agreement == 1
+        assert report.unfolded is None
+        assert report.size > 10_000
+        assert report.latency > 0
+        found = sum(report.operators.get(kind, 0) for kind in kinds[format])
+        assert found == len(convolutions), format
+        # Folded, no operator that only TensorFlow has, and none that another would have to run.
+        assert not {"CUSTOM", "FusedBatchNormV3", "BatchNormalization", "XlaCallModule"} & set(
+            report.operators
+        )
+        assert not [kind for kind in report.operators if kind.startswith("FLEX")]
 
 
-@pytest.mark.parametrize(("format", "precision", "family"), LOWER)
-def test_a_file_of_lower_precision_is_smaller_and_nearly_the_same(
-    format, precision, family, exported
-):
-    report, _ = exported(family, format, precision)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("format", FLOAT32)
+def test_a_norm_in_front_of_its_convolution_is_exported_as_it_is(format, tmp_path):
+    path = tmp_path / f"m{FORMATS[format].suffix}"
+    with pytest.warns(UserWarning, match="Exported with batch norms"):
+        report = kr.export(small_net(WIDE), path, format=format, image_size=32)
+    assert report.max_difference <= report.tolerance == FLOAT32[format]
+    assert "layer1_0_bn1" in report.unfolded
+
+
+@pytest.mark.parametrize(("format", "precision"), LOWER)
+def test_a_file_of_lower_precision_is_smaller_and_nearly_the_same(format, precision, exported):
+    report, _ = exported(ALL, format, precision)
     tolerance = {"float16": 1e-2, "bfloat16": 5e-2, "int8-dynamic": 0.5}[precision]
     assert report.tolerance == tolerance
     assert 0 < report.max_difference <= tolerance
     if format != "saved_model":  # Half of which is its graph.
-        assert report.size < 0.8 * exported(family, format)[0].size
+        assert report.size < 0.8 * exported(ALL, format)[0].size
 
 
 def test_every_precision_of_every_format_is_produced():
-    tested = {(format, precision) for format, precision, _ in LOWER}
-    assert tested == {
+    assert set(LOWER) == {
         (format, precision)
         for format, each in FORMATS.items()
         for precision in each.precisions

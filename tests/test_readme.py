@@ -3,11 +3,15 @@
 import importlib.util
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import typer
+
 import keras_resnets as kr
+from keras_resnets import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -42,3 +46,20 @@ def test_the_make_targets_of_the_readme_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^make ([\w-]+)", README, flags=re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_the_commands_of_the_readme_take_what_they_are_given():
+    commands = typer.main.get_command(cli.app).commands
+    lines = re.findall(r"^keras-resnets (.+)", README, flags=re.MULTILINE)
+    assert lines
+    for line in lines:
+        name, *arguments = shlex.split(line, comments=True)
+        commands[name].make_context(name, arguments)  # Raises for an option that is not there.
+
+
+def test_the_scripts_of_the_readme_take_what_they_are_given():
+    lines = re.findall(r"\bpython (examples/\w+\.py)([^\n`]*)", README)
+    assert lines
+    for script, rest in lines:
+        known = re.findall(r'"(--[\w-]+)"', (ROOT / script).read_text())
+        assert set(re.findall(r"--[\w-]+", rest)) <= set(known), script
