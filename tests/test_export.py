@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import zipfile
 import zlib
 from pathlib import Path
@@ -237,6 +238,19 @@ def test_every_precision_of_every_format_is_produced():
         for precision in each.precisions
         if precision not in ("float32", "int8")
     }
+
+
+def test_the_page_of_formats_claims_what_is_tested():
+    page = Path(__file__).parent.parent.joinpath("docs", "compatibility.md").read_text()
+    sections = re.split(r"^## ", page, flags=re.MULTILINE)[1:]
+    claimed = {
+        section.partition("\n")[0].lower(): re.findall(
+            r"^\| (\w+) \| ([\w-]+) \| \d", section, re.M
+        )
+        for section in sections[:-1]
+    }
+    there_are = [(format, each) for format in FORMATS for each in FORMATS[format].precisions]
+    assert claimed == dict.fromkeys(FAMILIES, there_are)
 
 
 @pytest.mark.parametrize("family", ["resnext", "resnest", "res2net", "rexnet"])

@@ -40,6 +40,10 @@ FAMILIES = {
     "Res2Net": ("res2net50_26w_4s", SMALL | dict(base_width=64)),
     "ReXNet": ("rexnet_100", dict(depth=0.3)),
 }
+PACKAGES = (
+    "keras", "tensorflow", "tensorflow-cpu", "ai-edge-litert", "onnx", "onnxruntime", "tf2onnx",
+    "openvino",
+)  # fmt: skip
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
@@ -112,7 +116,8 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=PAGE)
     told = parser.parse_args()
     here = machine.describe(os.cpu_count())
-    packages = ", ".join(f"{name} {release}" for name, release in here["packages"].items())
+    releases = machine.versions()
+    packages = ", ".join(f"{name} {releases[name]}" for name in PACKAGES if name in releases)
     images, labels = digits()
     training = len(images) * 4 // 5
     unseen = images[training:]
