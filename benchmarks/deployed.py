@@ -1,9 +1,9 @@
 """How fast is a trained network once it is folded and exported?
 
 The batch norms are folded into the convolutions, Keras exports what is left, and each format is run
-by its own runtime: TensorFlow, LiteRT with XNNPACK, ONNX Runtime, OpenVINO. The best of them takes
-about half the time of timm's network in PyTorch's eager mode. The tables have the numbers of a
-machine.
+by its own runtime: TensorFlow, LiteRT with XNNPACK, ONNX Runtime, OpenVINO. All are faster than
+timm's network in PyTorch's eager mode, OpenVINO and ONNX Runtime the most. The tables have the
+numbers of a machine.
 """
 
 from __future__ import annotations

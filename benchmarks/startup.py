@@ -1,5 +1,9 @@
 """How long until a new process trains, and how much memory does training take?
 
+Longer than PyTorch's: TensorFlow is imported, Keras walks the graph, and the first step traces it.
+Training holds more memory, too: TensorFlow's own at the start, and outputs that PyTorch's in-place
+ReLUs overwrite; `remat=True` trains in less than PyTorch. The tables have the numbers of a machine.
+
 Every round of every contender is a process of its own, which imports, builds, takes a few training
 steps, and ends. ResNeSt-269, the deepest network of the package, is built only.
 """
