@@ -116,7 +116,7 @@ def exported(networks, tmp_path_factory):
                     format=format,
                     precision=precision,
                     image_size=48,
-                    labels=LABELS,
+                    labels=None if family == ALL else LABELS,
                     licence="mit",
                 ),
                 model,
