@@ -31,11 +31,15 @@ for module in ("ai_edge_litert", "onnx", "onnxruntime", "openvino", "tf2onnx"):
 
 SMALL = dict(depths=(1, 1), planes=(16, 16))
 FAMILIES = {
-    "resnet": Case("resnet", "resnet50d", SMALL),
-    "resnext": Case("resnext", "seresnext50_32x4d", SMALL | dict(cardinality=4, base_width=16)),
-    "resnest": Case("resnest", "resnest50d", SMALL | dict(cardinality=2, base_width=48)),
-    "res2net": Case("res2net", "res2next50", SMALL | dict(cardinality=2, base_width=16)),
-    "rexnet": Case("rexnet", "rexnet_100", dict(depth=0.3, initial_channels=8, final_channels=40)),
+    "resnet": Case("resnet50d", "resnet50d", SMALL),
+    "resnext": Case(
+        "seresnext50_32x4d", "seresnext50_32x4d", SMALL | dict(cardinality=4, base_width=16)
+    ),
+    "resnest": Case("resnest50d", "resnest50d", SMALL | dict(cardinality=2, base_width=48)),
+    "res2net": Case("res2next50", "res2next50", SMALL | dict(cardinality=2, base_width=16)),
+    "rexnet": Case(
+        "rexnet_100", "rexnet_100", dict(depth=0.3, initial_channels=8, final_channels=40)
+    ),
 }
 ALL = "all families"
 # Every other precision in every format that has it; int8 is in test_quantize.py.
