@@ -6,3 +6,8 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+
+def pytest_collection_modifyitems(items):
+    # The longest test first, or one worker would wait for the other's at the end.
+    items.sort(key=lambda item: item.path.name != "test_kill.py")
