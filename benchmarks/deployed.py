@@ -2,8 +2,8 @@
 
 The batch norms are folded into the convolutions, Keras exports what is left, and each format is run
 by its own runtime: TensorFlow, LiteRT with XNNPACK, ONNX Runtime, OpenVINO. All are faster than
-timm's network in PyTorch's eager mode, OpenVINO and ONNX Runtime the most. The tables have the
-numbers of a machine.
+timm's network in PyTorch's eager mode; which is the fastest depends on the network. The tables have
+the numbers of a machine.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def side_by_side(nets: list[keras.Model]) -> keras.Model:
 
     Their outputs are scaled alike, so that none hides the differences of another.
     """
-    image = keras.Input((48, 48, nets[0].inputs[0].shape[-1]), name="image")
+    image = keras.Input((48, 48, 3), name="image")
     probe = np.random.default_rng(1).normal(size=(2, *image.shape[1:])).astype("float32")
     scaled = [
         layers.Rescaling(1 / np.abs(net(probe)).max(), name=f"{net.name}_scaled")(net(image))

@@ -1,6 +1,6 @@
 """Writes docs/compatibility.md: every family in every format and precision, exported and measured.
 
-    python -m tools.compatibility_matrix [--families resnext ...] [--page PATH]
+    python -m tools.compatibility_matrix [--families ResNeXt ...] [--page PATH]
 
 A small network of each family is trained on scikit-learn's digits for some seconds, so that "the
 same likeliest class" means something, and exported in every format and precision. The networks have
@@ -78,7 +78,7 @@ def trained(family: str, images: np.ndarray, labels: np.ndarray) -> keras.Model:
 
 
 def rows(model: keras.Model, images: np.ndarray) -> Iterator[tuple[str, ...]]:
-    """The cells of every export of a model, of those that are refused: why."""
+    """The cells of every export of a model, and that there is none where a format refuses."""
     for format, each in FORMATS.items():
         for precision in PRECISIONS:
             if precision in each.refused:
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=PAGE)
     told = parser.parse_args()
     here = machine.describe(os.cpu_count())
-    releases = machine.versions()
+    releases = here["packages"]
     packages = ", ".join(f"{name} {releases[name]}" for name in PACKAGES if name in releases)
     images, labels = digits()
     training = len(images) * 4 // 5
@@ -142,7 +142,6 @@ def main() -> None:
     ]
     for family in told.families:
         model = trained(family, images[:training], labels[:training])
-        model.trainable = False
         right = np.argmax(model.predict(unseen.astype("float32"), verbose=0), 1)
         accuracy = np.mean(right == labels[training:])
         name, changes = FAMILIES[family]
