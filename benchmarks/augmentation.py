@@ -24,7 +24,7 @@ from PIL import Image
 
 from benchmarks import streams
 from keras_resnets.training import augment
-from keras_resnets.training.settings import Augmentation
+from keras_resnets.training.augmentation import Augmentation
 
 SIZE, BATCH, CLASSES = 224, 32, 10
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")

@@ -25,8 +25,8 @@ from PIL import Image
 
 from benchmarks import streams
 from keras_resnets.training import data
+from keras_resnets.training.augmentation import Augmentation
 from keras_resnets.training.recipe import find_recipe
-from keras_resnets.training.settings import Augmentation
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
 FILES, LONGER_SIDE, QUALITY = 256, 500, 90

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import fnmatch
 import functools
 import math
@@ -13,12 +12,13 @@ from typing import Any
 
 import keras
 
-from keras_resnets import res2net, resnest, resnet, resnext, rexnet
-from keras_resnets.macs import count_macs
-from keras_resnets.variant import Variant, require
+from keras_resnets.checks import nearest, require, require_flag
+from keras_resnets.graph.macs import count_macs
+from keras_resnets.models import res2net, resnest, resnet, resnext, rexnet
+from keras_resnets.models.variant import Variant
 from keras_resnets.weights import hub
-from keras_resnets.weights import pretrained as published
-from keras_resnets.weights.pretrained import Pretrained
+from keras_resnets.weights import published as published
+from keras_resnets.weights.published import Pretrained
 
 FAMILIES = {
     "ResNet": resnet,
@@ -75,10 +75,9 @@ def find_variant(name: str, *, received: str = "") -> Variant:
         return table[name]
     if name.lower() in table:
         return table[name.lower()]
-    near = difflib.get_close_matches(name.lower(), table, n=3)
-    hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else "See list_models()."
     raise ValueError(
-        f"name must be one of list_models(). {hint} Received: name={(received or name)!r}"
+        f"name must be one of list_models(). {nearest(name, table, most=3)}"
+        f"Received: name={(received or name)!r}"
     )
 
 
@@ -185,7 +184,7 @@ def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
     """
     if not isinstance(pattern, str):
         raise TypeError(f"pattern must be a string, such as 'res*'. Received: pattern={pattern!r}")
-    require(isinstance(pretrained, bool), "pretrained must be True or False", pretrained=pretrained)
+    require_flag(pretrained=pretrained)
     pattern = pattern.lower()
     architectures = {variant.name: variant for variant in variants().values()}
     if not pretrained:

@@ -23,7 +23,7 @@ def unfinished_beside(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def saying_what_is_not_written(path: Path) -> Iterator[None]:
+def os_errors_named(path: Path) -> Iterator[None]:
     """Turns the system's errors into ones that name the rule, the path and the reason."""
     try:
         yield
@@ -37,7 +37,7 @@ def saying_what_is_not_written(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     """A path beside `path` to write to; it takes its place when that went well, wholly or not.
 
     The file is on the disk before it is renamed, and the renaming before this returns, so that not
@@ -49,7 +49,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     unfinished = unfinished_beside(path)
     try:
-        with saying_what_is_not_written(path):
+        with os_errors_named(path):
             yield unfinished
             with open(unfinished, "rb") as file:
                 os.fsync(file.fileno())
@@ -62,7 +62,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes a text file, wholly or not at all."""
-    with replacing(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
 
@@ -70,7 +70,7 @@ def write_safetensors(
     path: str | os.PathLike, arrays: dict[str, np.ndarray], metadata: dict[str, str]
 ) -> None:
     """Writes a safetensors file, wholly or not at all."""
-    with replacing(path) as unfinished:
+    with atomic_write(path) as unfinished:
         try:
             safetensors.numpy.save_file(arrays, unfinished, metadata=metadata)
         except safetensors.SafetensorError as error:

@@ -11,7 +11,7 @@ import pytest
 from goldens_io import architectures, zeros_for_initial_weights
 
 import keras_resnets as kr
-from keras_resnets.graph import flat_layers
+from keras_resnets.graph.walk import flat_layers
 
 # A Keras variable's leaf in PyTorch's state dict; written down here again, independently of the
 # loader, so that the two must agree.

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from keras import layers
 
 import keras_resnets as kr
-from keras_resnets import blocks, catalog
+from keras_resnets import catalog
 from keras_resnets.layers import DropBlock2D, DropPath, GroupedConv2D
-from keras_resnets.resnest import parse_split
+from keras_resnets.models import blocks
+from keras_resnets.models.resnest import parse_split
 
 # A tiny network of each family: the variant and the changes that make it tiny.
 TINY = dict(depths=(1, 1, 1, 1), planes=(8, 16, 24, 32), stem_width=8)

@@ -7,7 +7,7 @@ import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageOps
 
 from keras_resnets.training import augment, images, policies
-from keras_resnets.training.settings import Augmentation
+from keras_resnets.training.augmentation import Augmentation
 
 SIZE = 64
 SEED = tf.constant([3, 4])

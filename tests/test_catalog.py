@@ -16,11 +16,12 @@ from test_training import child_environment
 from typer.testing import CliRunner
 
 import keras_resnets as kr
-from keras_resnets import catalog, cli
-from keras_resnets.variant import Variant
-from keras_resnets.weights import pretrained
+from keras_resnets import catalog
+from keras_resnets.commands.app import app, errors_to_stderr
+from keras_resnets.models.variant import Variant
+from keras_resnets.weights import published
 
-CHECKPOINTS = [row for tags in pretrained.table().values() for row in tags.values()]
+CHECKPOINTS = [row for tags in published.table().values() for row in tags.values()]
 # Every checkpoint of theirs forbids commercial use, or nobody knows its licence.
 UNCHOSEN = {
     *("res2net50_14w_8s", "res2net50_26w_4s", "res2net50_26w_6s", "res2net50_26w_8s"),
@@ -47,8 +48,8 @@ def from_timm() -> set[str]:
 def test_the_table_has_every_published_checkpoint_of_every_architecture_of_timm():
     assert len(CHECKPOINTS) == 142
     assert len(from_timm()) == 76
-    assert set(pretrained.table()) == from_timm() - UNPUBLISHED
-    assert set(pretrained.table()) <= set(kr.list_models())
+    assert set(published.table()) == from_timm() - UNPUBLISHED
+    assert set(published.table()) <= set(kr.list_models())
 
 
 def test_a_name_belongs_to_one_checkpoint():
@@ -60,7 +61,7 @@ def test_a_name_belongs_to_one_checkpoint():
         # Names are looked up in lower case, and the tag begins at the first point.
         assert re.fullmatch(r"[a-z0-9_]+\.[a-z0-9_]+", row.name)
         assert row.tag != "imagenet"
-        assert pretrained.find(row.architecture, row.tag) is row
+        assert published.find(row.architecture, row.tag) is row
 
 
 @pytest.mark.parametrize("row", CHECKPOINTS, ids=lambda row: row.name)
@@ -84,7 +85,7 @@ def test_every_number_is_possible(row):
 
 def test_rows_are_the_facts_of_timm():
     """Spot checks, one a kind of cell."""
-    plain = pretrained.find("resnest50d", "in1k")
+    plain = published.find("resnest50d", "in1k")
     assert dataclasses.asdict(plain) == dict(
         architecture="resnest50d",
         tag="in1k",
@@ -104,11 +105,11 @@ def test_rows_are_the_facts_of_timm():
         results_size=224,
         imagenet=True,
     )
-    other = pretrained.find("resnet18d", "ra4_e3600_r224_in1k")
+    other = published.find("resnet18d", "ra4_e3600_r224_in1k")
     assert (other.test_input_size, other.test_crop_pct) == ((288, 288), 1.0)
     assert other.mean == other.std == (0.5, 0.5, 0.5)
-    assert pretrained.find("rexnetr_200", "sw_in12k").classes == 11821
-    assert pretrained.find("resnet50", "bamboo").classes == 0
+    assert published.find("rexnetr_200", "sw_in12k").classes == 11821
+    assert published.find("resnet50", "bamboo").classes == 0
 
 
 # Licences and "imagenet" -------------------------------------------------------------------------
@@ -133,7 +134,7 @@ def test_licences_are_marked():
 
 
 def test_imagenet_is_the_most_accurate_checkpoint_with_a_permissive_licence():
-    for architecture, tags in pretrained.table().items():
+    for architecture, tags in published.table().items():
         allowed = [row for row in tags.values() if row.permissive and row.classes == 1000]
         chosen = [row for row in tags.values() if row.imagenet]
         assert len(chosen) == bool(allowed), architecture
@@ -141,41 +142,41 @@ def test_imagenet_is_the_most_accurate_checkpoint_with_a_permissive_licence():
             assert row in allowed
             best = max((other.top1, other.top5) for other in allowed)
             assert (row.top1, row.top5) == best
-            assert pretrained.find(architecture, "imagenet") is row
+            assert published.find(architecture, "imagenet") is row
     chosen = {row.architecture for row in CHECKPOINTS if row.imagenet}
-    assert set(pretrained.table()) - chosen == UNCHOSEN
+    assert set(published.table()) - chosen == UNCHOSEN
     assert len(chosen) == 53
 
 
 def test_no_checkpoint_is_chosen_whose_licence_the_user_must_accept():
     with pytest.raises(ValueError, match=r"known to be permissive") as error:
-        pretrained.find("resnext101_32x16d", "imagenet")
+        published.find("resnext101_32x16d", "imagenet")
     for tag, row in kr.ResNeXt101_32x16d.pretrained.items():
         assert f"{tag} ({row.license})" in str(error.value)
     with pytest.raises(ValueError, match=r"in1k \(unknown\). Received: weights='imagenet'"):
-        pretrained.find("res2net50d", "imagenet")
+        published.find("res2net50d", "imagenet")
 
 
 def test_an_unknown_tag_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match=r"^weights must be a published tag") as error:
-        pretrained.find("resnet18", "a1")
+        published.find("resnet18", "a1")
     for tag, row in kr.ResNet18.pretrained.items():
         assert f"{tag} ({row.license})" in str(error.value)
     assert str(error.value).endswith("Did you mean 'a1_in1k'? Received: weights='a1'")
     with pytest.raises(ValueError, match=r"no checkpoint of 'resnet200' is published"):
-        pretrained.find("resnet200", "imagenet")
+        published.find("resnet200", "imagenet")
 
 
 def test_a_variant_knows_its_checkpoints():
     assert list(kr.ResNeSt50.pretrained) == ["in1k"]
-    assert kr.ResNeSt50.pretrained["in1k"] is pretrained.find("resnest50d", "in1k")
+    assert kr.ResNeSt50.pretrained["in1k"] is published.find("resnest50d", "in1k")
     assert kr.ResNet20.pretrained == {}
     kr.ResNeSt50.pretrained.clear()
     assert list(kr.ResNeSt50.pretrained) == ["in1k"], "a copy, not the table"
 
 
 def test_classes_of_imagenet_have_names():
-    names = pretrained.class_names()
+    names = published.class_names()
     assert len(names) == len({synset for synset, _ in names}) == 1000
     synsets = [synset for synset, _ in names]
     assert synsets == sorted(synsets), "the order of torchvision and timm"
@@ -338,7 +339,7 @@ def test_info_is_json_without_loss(no_building):
 
 
 def run(*arguments: str):
-    return CliRunner().invoke(cli.app, list(arguments))
+    return CliRunner().invoke(app, list(arguments))
 
 
 def printed(*arguments: str) -> str:
@@ -400,7 +401,7 @@ def test_cli_exits_with_2_for_wrong_usage(arguments):
 
 @pytest.mark.parametrize("error", [ValueError, TypeError, FileNotFoundError, PermissionError])
 def test_errors_of_the_library_become_messages(error, capsys):
-    with pytest.raises(typer.Exit) as exit, cli.errors_to_stderr():
+    with pytest.raises(typer.Exit) as exit, errors_to_stderr():
         raise error("the rule. Received: x=1")
     assert exit.value.exit_code == 1
     assert capsys.readouterr() == ("", "Error: the rule. Received: x=1\n")
@@ -408,7 +409,7 @@ def test_errors_of_the_library_become_messages(error, capsys):
 
 @pytest.mark.parametrize("error", [KeyError, RuntimeError, BrokenPipeError])
 def test_other_errors_are_bugs_and_show_their_traceback(error):
-    with pytest.raises(error), cli.errors_to_stderr():
+    with pytest.raises(error), errors_to_stderr():
         raise error
 
 
@@ -422,13 +423,13 @@ import keras
 
 before = set(sys.modules)
 import keras_resnets
-from keras_resnets.weights import pretrained
+from keras_resnets.weights import published
 
 # What Keras itself brings along, such as rich, is not ours to avoid.
 heavy = sorted({"typer", "rich", "huggingface_hub"} & set(sys.modules) - before)
-unread = [pretrained.table.cache_info().currsize, pretrained.class_names.cache_info().currsize]
+unread = [published.table.cache_info().currsize, published.class_names.cache_info().currsize]
 keras_resnets.ResNet50.pretrained
-print(json.dumps([heavy, unread, pretrained.table.cache_info().currsize]))
+print(json.dumps([heavy, unread, published.table.cache_info().currsize]))
 """
 
 
@@ -449,7 +450,7 @@ def test_an_import_reads_no_table_and_no_command_line():
 
 
 def test_the_command_runs_as_a_process():
-    done = child("-m", "keras_resnets.cli", "info", "resnest5d")
+    done = child("-m", "keras_resnets.commands.app", "info", "resnest5d")
     assert done.returncode == 1
     assert done.stdout == ""
     assert "Traceback" not in done.stderr

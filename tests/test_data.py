@@ -8,9 +8,9 @@ import skimage.data
 import tensorflow as tf
 from PIL import Image
 
-from keras_resnets.preprocessing import Preprocessor
+from keras_resnets.layers.preprocessor import Preprocessor
 from keras_resnets.training import bench_data, data, images
-from keras_resnets.training.settings import Augmentation
+from keras_resnets.training.augmentation import Augmentation
 
 PHOTOGRAPH = Image.fromarray(skimage.data.astronaut()).resize((60, 50))
 PLAIN = Augmentation(crop_scale=None, flip=False)

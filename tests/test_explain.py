@@ -7,7 +7,7 @@ from deterministic import random_images
 from test_training import NETS, tiny_net
 
 import keras_resnets as kr
-from keras_resnets.explain import overlay, run
+from keras_resnets.graph.grad_cam import overlay, run
 
 # Red in the upper left corner, blue in the lower right one.
 SPOTS = np.zeros((1, 32, 32, 3), "float32")

@@ -20,7 +20,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import keras_resnets as kr
-from keras_resnets import cli
+from keras_resnets.commands.app import app
 from keras_resnets.deploy import export as exporting
 from keras_resnets.deploy import formats, verify
 from keras_resnets.deploy.formats import FORMATS
@@ -631,7 +631,7 @@ def test_somebodys_folder_is_not_overwritten(tmp_path):
         kr.export(dense_net(), tmp_path / "m.onnx", format="onnx", overwrite=True)
 
 
-def fake_write(prepared, order, path: Path) -> None:
+def fake_write(prepared, request, path: Path) -> None:
     """What looks like an export."""
     if not path.suffix:
         path.mkdir()
@@ -686,10 +686,10 @@ def test_outputs_that_are_not_those_of_the_model_are_noticed(tmp_path, monkeypat
     """The comparison would be worth nothing if it compared a file with itself."""
     original = formats.write_onnx
 
-    def other_weights(prepared, order, path):
+    def other_weights(prepared, request, path):
         *_, bias = prepared.network.weights
         bias.assign_add([0, 0, 0.5, 0, 0])
-        original(prepared, order, path)
+        original(prepared, request, path)
 
     monkeypatch.setitem(
         exporting.FORMATS, "onnx", dataclasses.replace(FORMATS["onnx"], write=other_weights)
@@ -766,12 +766,12 @@ def saved(tmp_path) -> Path:
 
 def test_the_command_exports_a_saved_model_of_keras(saved, tmp_path):
     arguments = ["export", str(tmp_path / "net.onnx"), "--model", str(saved), "--image-size", "32"]
-    result = CliRunner().invoke(cli.app, [*arguments, "--include-preprocessing", "--json"])
+    result = CliRunner().invoke(app, [*arguments, "--include-preprocessing", "--json"])
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["format"] == "onnx"
     assert report["input_shape"] == [None, 32, 32, 3]
-    again = CliRunner().invoke(cli.app, arguments)
+    again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 1
     assert "path must not exist yet" in again.stderr
 
@@ -779,6 +779,6 @@ def test_the_command_exports_a_saved_model_of_keras(saved, tmp_path):
 def test_the_command_names_the_extra_before_a_model_is_loaded(tmp_path, monkeypatch):
     monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
     arguments = ["export", str(tmp_path / "net.onnx"), "--model", "no-such-model"]
-    result = CliRunner().invoke(cli.app, arguments)
+    result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 1
     assert "keras-resnets[export]" in result.stderr

@@ -23,8 +23,7 @@ from safetensors.numpy import save, save_file
 from test_checkpoints import assert_same, build, state_of, weights_of
 
 import keras_resnets as kr
-from keras_resnets import variant as variant_module
-from keras_resnets.weights import hub
+from keras_resnets.weights import hub, source
 
 pytestmark = pytest.mark.with_torch
 
@@ -422,7 +421,7 @@ def test_a_single_file_of_another_name_will_do(folder, expected):
 
 
 def test_a_licence_is_mentioned_once(folder):
-    variant_module._warn_of_licence.cache_clear()
+    source._warn_of_licence.cache_clear()
     rewrite(folder, pretrained_cfg={"license": "unknown"})
     with pytest.warns(UserWarning, match="'unknown', which is not known to allow any use"):
         kr.create_model(folder, **CHANGES)

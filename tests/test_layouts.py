@@ -22,7 +22,7 @@ from safetensors.numpy import save, save_file
 from test_checkpoints import assert_same, build, state_of, weights_of
 
 import keras_resnets as kr
-from keras_resnets.blocks import keras_name
+from keras_resnets.names import keras_name
 from keras_resnets.weights import checkpoint, layouts
 
 pytestmark = pytest.mark.with_torch

@@ -10,9 +10,9 @@ from deterministic import random_images
 from goldens_io import architectures, build, relative_error
 
 import keras_resnets as kr
-from keras_resnets.resnest import parse_split, radix_softmax
-from keras_resnets.resnext import ResNeXtConfig
-from keras_resnets.variant import Variant
+from keras_resnets.models.resnest import parse_split, radix_softmax
+from keras_resnets.models.resnext import ResNeXtConfig
+from keras_resnets.models.variant import Variant
 
 # Parameters in millions and, where the paper gives them, multiply-accumulates in billions, as
 # printed: our exact numbers must round to them.

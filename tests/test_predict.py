@@ -13,9 +13,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import keras_resnets as kr
-from keras_resnets import predict as commands
-from keras_resnets.cli import app
-from keras_resnets.weights import pretrained
+from keras_resnets.commands import predict as commands
+from keras_resnets.commands.app import app
+from keras_resnets.weights import published
 
 
 def run(*arguments: object, code: int = 0):
@@ -103,7 +103,7 @@ def test_json_for_machines_and_a_picture_for_each_of_several_images(folder, tmp_
     for score, (synset, name, probability) in zip(predictions[0]["classes"], decoded, strict=True):
         assert (score["synset"], score["name"]) == (synset, name)
         assert score["probability"] == pytest.approx(probability, rel=1e-4)
-        assert pretrained.class_names()[score["index"]] == (synset, name)
+        assert published.class_names()[score["index"]] == (synset, name)
 
 
 def test_other_numbers_of_classes_have_no_names(folder):

@@ -15,8 +15,9 @@ from PIL import Image
 from test_training import child_environment
 
 import keras_resnets as kr
-from keras_resnets.preprocessing import Preprocessor
-from keras_resnets.weights import pretrained
+from keras_resnets import preparation
+from keras_resnets.layers.preprocessor import Preprocessor
+from keras_resnets.weights import published
 
 MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
 LEVEL = 1 / 255 / STD  # One grey level of each channel, once normalised.
@@ -298,7 +299,7 @@ def described(layer: Preprocessor) -> tuple:
 
 
 def test_every_published_checkpoint_has_its_own():
-    for architecture, tags in pretrained.table().items():
+    for architecture, tags in published.table().items():
         for tag, entry in tags.items():
             name = f"{architecture}.{tag}"
             usual = (entry.interpolation, entry.mean, entry.std)
@@ -312,11 +313,11 @@ def test_every_published_checkpoint_has_its_own():
 
 def test_without_a_tag_it_is_that_of_the_imagenet_weights_or_the_usual():
     assert described(kr.preprocessor("ResNeSt50")) == described(kr.preprocessor("resnest50d.in1k"))
-    usual = ((224, 224), 0.875, "bilinear", kr.blocks.IMAGENET_MEAN, kr.blocks.IMAGENET_STD)
+    usual = ((224, 224), 0.875, "bilinear", preparation.IMAGENET_MEAN, preparation.IMAGENET_STD)
     assert described(kr.preprocessor("rexnet_lite_100")) == usual
     assert described(kr.preprocessor("resnet20")) == ((32, 32), *usual[1:])
     # Where no licence allows a choice, all the published weights have the usual one.
-    for architecture, tags in pretrained.table().items():
+    for architecture, tags in published.table().items():
         if not any(entry.imagenet for entry in tags.values()):
             assert described(kr.preprocessor(architecture)) == usual
             for tag in tags:

@@ -15,7 +15,7 @@ from safetensors.numpy import save
 from test_hub import Repository, client, endpoint, serving
 from test_layouts import import_timm
 
-from keras_resnets.weights import pretrained
+from keras_resnets.weights import published
 
 SIZE = (75, 109, 2)  # Odd, not square, two images.
 
@@ -47,10 +47,10 @@ class MadeByTimm(dict):
         if hub_id not in self:
             self.clear()
             architecture, _, tag = hub_id.removeprefix("timm/").partition(".")
-            self[hub_id] = self.make(pretrained.find(architecture, tag))
+            self[hub_id] = self.make(published.find(architecture, tag))
         return self[hub_id]
 
-    def make(self, row: pretrained.Pretrained) -> Repository:
+    def make(self, row: published.Pretrained) -> Repository:
         with self.torch.device("meta"):  # Nothing is initialised that would be overwritten.
             model = self.timm.create_model(row.architecture, num_classes=row.classes).eval()
         shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -76,12 +76,12 @@ def chosen() -> list[str]:
     """A checkpoint of each architecture, with a classifier."""
     return [
         max(rows.values(), key=lambda row: (row.imagenet, row.classes)).name
-        for rows in pretrained.table().values()
+        for rows in published.table().values()
     ]
 
 
 def test_every_architecture_with_weights_is_among_them():
-    assert len(chosen()) == len(pretrained.table()) == 64
+    assert len(chosen()) == len(published.table()) == 64
 
 
 @pytest.mark.with_torch

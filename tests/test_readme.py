@@ -11,7 +11,7 @@ from pathlib import Path
 import typer
 
 import keras_resnets as kr
-from keras_resnets import cli
+from keras_resnets.commands.app import app
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -49,7 +49,7 @@ def test_the_make_targets_of_the_readme_exist():
 
 
 def test_the_commands_of_the_readme_take_what_they_are_given():
-    commands = typer.main.get_command(cli.app).commands
+    commands = typer.main.get_command(app).commands
     lines = re.findall(r"^keras-resnets (.+)", README, flags=re.MULTILINE)
     assert lines
     for line in lines:

@@ -47,7 +47,7 @@ def test_a_recipe_is_data_of_known_models(name):
 def test_recipes_import_nothing_but_their_fields(name):
     tree = ast.parse((FOLDER / f"{name}.py").read_text())
     modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert modules == {"keras_resnets.training.recipe", "keras_resnets.training.settings"}
+    assert modules == {"keras_resnets.training.recipe", "keras_resnets.training.augmentation"}
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.Import)]
 
 

@@ -6,7 +6,7 @@ import pytest
 from test_training import batch, compiled, fit, tiny_net, values
 
 import keras_resnets as kr
-from keras_resnets.remat import RematModel
+from keras_resnets.graph.remat import RematModel
 
 # Random drops, whose second time has to be the first again, in all that has blocks.
 DROPS = {

@@ -19,7 +19,7 @@ import typer
 from test_train import ONE_BLOCK, last_arrays, pictures, tiny_config
 from test_training import child_environment
 
-from keras_resnets import cli
+from keras_resnets.commands.app import app
 from keras_resnets.training import callbacks, distribute, train
 from keras_resnets.training.run_folder import RunFolder
 from tools import scale_requirements
@@ -233,7 +233,7 @@ def test_the_page_shows_what_the_calculation_gives():
 
 def test_the_page_uses_options_that_exist():
     page = scale_requirements.PAGE.read_text(encoding="utf-8").replace("\\\n", " ")
-    command = typer.main.get_command(cli.app).commands["train"]
+    command = typer.main.get_command(app).commands["train"]
     known = {option for parameter in command.params for option in parameter.opts}
     lines = re.findall("keras-resnets train (.*)", page)
     used = {option for line in lines for option in re.findall("--[a-z-]+", line.split("#")[0])}

@@ -17,7 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import keras_resnets as kr
-from keras_resnets import cli
+from keras_resnets.commands.app import app
 from keras_resnets.training import callbacks, checkpoints, distribute, evaluate, train
 from keras_resnets.training.recipe import find_recipe, list_recipes
 
@@ -464,7 +464,7 @@ def image_folder(tmp_path_factory):
 
 
 def invoke(*arguments) -> tuple[int, str]:
-    result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code, result.output

@@ -26,7 +26,7 @@ from make_goldens import ROOT, TIMM_VARIANTS, check_versions, timm
 from timm.data import ImageNetInfo
 from timm.models import PretrainedCfg, get_arch_pretrained_cfgs
 
-from keras_resnets.weights.pretrained import is_permissive
+from keras_resnets.weights.published import is_permissive
 
 FOLDER = ROOT / "keras_resnets" / "weights"
 

@@ -19,15 +19,15 @@ import keras
 import numpy as np
 
 from keras_resnets import catalog
+from keras_resnets.checks import is_count, is_number, require, require_flag
 from keras_resnets.deploy import int8, verify
-from keras_resnets.deploy.formats import FORMATS, Order, check_packages, check_precision
-from keras_resnets.deploy.prepare import Prepared, known_preprocessing, prepare
+from keras_resnets.deploy.formats import FORMATS, ExportRequest, check_packages, check_precision
+from keras_resnets.deploy.prepare import ExportGraph, known_preprocessing, prepare
 from keras_resnets.deploy.report import ExportReport
-from keras_resnets.files import saying_what_is_not_written, unfinished_beside
-from keras_resnets.graph import flat_layers
-from keras_resnets.preprocessing import Preprocessor, read_image
-from keras_resnets.variant import is_count, is_number, require
-from keras_resnets.weights import pretrained
+from keras_resnets.files import os_errors_named, unfinished_beside
+from keras_resnets.graph.walk import flat_layers
+from keras_resnets.layers.preprocessor import Preprocessor, read_image
+from keras_resnets.weights import published
 
 SIGNATURES = ("serve", "features", "serve_bytes")
 CHECK_IMAGES = 8  # Where no images are given.
@@ -126,9 +126,7 @@ def export(
         "take its int8 products; export the float model with precision='int8' or 'int8-dynamic'",
         quantized=_quantized_layers(model)[:3],
     )
-    flags = dict(fold=fold, include_preprocessing=include_preprocessing)
-    for key, value in flags.items():
-        require(isinstance(value, bool), f"{key} must be True or False", **{key: value})
+    require_flag(fold=fold, include_preprocessing=include_preprocessing)
     prepare_images = known_preprocessing(model, preprocessing)
     shape = _input_shape(model, format, precision, batch, image_size, prepare_images)
     prepare_images = known_preprocessing(model, preprocessing, shape)
@@ -186,7 +184,7 @@ def export(
             "licence": licence or _licence(preprocessing),
             "precision": precision,
         }
-        order = Order(
+        request = ExportRequest(
             precision=precision,
             shape=shape,
             keep_float=keep_float,
@@ -197,10 +195,10 @@ def export(
             metadata=metadata,
         )
         written = folder / path.name
-        FORMATS[format].write(prepared, order, written)
-        calls = _calls(order)
+        FORMATS[format].write(prepared, request, written)
+        calls = _calls(request)
         outputs, found = _run_afresh(format, written, calls)
-        difference = _compared(calls, outputs, _expected(prepared, order, calls))
+        difference = _compared(calls, outputs, _expected(prepared, request, calls))
         require(
             difference["max_difference"] <= tolerance,
             f"the exported file must give the model's outputs to {tolerance:g} of the largest one; "
@@ -236,7 +234,7 @@ def check_target(path: str | os.PathLike, format: str, overwrite: bool = False) 
     """Raises a ValueError if a path is none for the format, or must not be written."""
     suffix = FORMATS[format].suffix
     path = Path(path)
-    require(isinstance(overwrite, bool), "overwrite must be True or False", overwrite=overwrite)
+    require_flag(overwrite=overwrite)
     if suffix:
         rule = f"path must end in {suffix} for format {format!r}"
     else:
@@ -391,7 +389,7 @@ def _checked_signatures(
 def _checked_labels(labels: Any, model: keras.Model) -> list[str]:
     classes = model.outputs[0].shape[-1] if len(model.outputs[0].shape) == 2 else None
     if labels is None:
-        names = pretrained.class_names()
+        names = published.class_names()
         return [name for _, name in names] if classes == len(names) else []
     require(
         isinstance(labels, (list, tuple))
@@ -419,7 +417,7 @@ def _written_beside(path: Path) -> Iterator[Path]:
     """A folder beside the path, to write in; it is gone afterwards, whatever happens."""
     folder = unfinished_beside(path)
     try:
-        with saying_what_is_not_written(path):
+        with os_errors_named(path):
             folder.mkdir()
             yield folder
     finally:
@@ -465,27 +463,27 @@ def _put_in_place(files: Sequence[Path], target: Path) -> None:
 # Running what was written ------------------------------------------------------------------------
 
 
-def _calls(order: Order) -> dict[str, np.ndarray]:
+def _calls(request: ExportRequest) -> dict[str, np.ndarray]:
     """Images by signature and number of the call, as they go into the file.
 
     Where the batch or the size of images is left open, calls differ in it.
     """
-    batch, height, width, channels = order.shape
-    if order.samples is not None:
-        images = order.samples
+    batch, height, width, channels = request.shape
+    if request.samples is not None:
+        images = request.samples
         groups = list(int8.batches(images, batch) if batch else _one_and_more(images))
     else:
         rng = np.random.default_rng(0)
-        sides = (height or order.preprocessing.size[0], width or order.preprocessing.size[1])
+        sides = (height or request.preprocessing.size[0], width or request.preprocessing.size[1])
         batches = [batch] * max(CHECK_IMAGES // batch, 1) if batch else [1, CHECK_IMAGES - 1]
-        groups = [_random_images(rng, (size, *sides, channels), order) for size in batches]
+        groups = [_random_images(rng, (size, *sides, channels), request) for size in batches]
         if height is None or width is None:
             larger = (height or sides[0] + 32, width or sides[1] + 64)
-            groups.append(_random_images(rng, (batch or 1, *larger, channels), order))
+            groups.append(_random_images(rng, (batch or 1, *larger, channels), request))
     calls = {f"serve/{number}": images for number, images in enumerate(groups)}
-    if "features" in order.signatures:
+    if "features" in request.signatures:
         calls["features/0"] = groups[0]
-    if "serve_bytes" in order.signatures:
+    if "serve_bytes" in request.signatures:
         calls["serve_bytes/0"] = np.array([_jpeg(rng_seed) for rng_seed in range(batch or 2)])
     return calls
 
@@ -497,13 +495,15 @@ def _one_and_more(images: np.ndarray) -> Iterator[np.ndarray]:
         yield images[start : start + CHECK_IMAGES]
 
 
-def _random_images(rng: np.random.Generator, shape: tuple[int, ...], order: Order) -> np.ndarray:
+def _random_images(
+    rng: np.random.Generator, shape: tuple[int, ...], request: ExportRequest
+) -> np.ndarray:
     rgb = rng.integers(0, 256, shape, "uint8")
-    if order.normalizes:
+    if request.normalizes:
         return rgb
     if shape[-1] != 3:
         return rng.standard_normal(shape, "float32")
-    return int8.normalized(rgb, order.preprocessing)
+    return int8.normalized(rgb, request.preprocessing)
 
 
 def _jpeg(seed: int) -> bytes:
@@ -540,16 +540,16 @@ def _run_afresh(
 
 
 def _expected(
-    prepared: Prepared, order: Order, calls: Mapping[str, np.ndarray]
+    prepared: ExportGraph, request: ExportRequest, calls: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """What the model says of the images of each call."""
     expected = {}
     for key, images in calls.items():
         if key.startswith("serve_bytes"):
             pictures = [read_image(io.BytesIO(data)) for data in images]
-            images = np.stack([np.asarray(order.preprocessing(picture)) for picture in pictures])
-        elif order.normalizes:
-            images = int8.normalized(images, order.preprocessing)
+            images = np.stack([np.asarray(request.preprocessing(picture)) for picture in pictures])
+        elif request.normalizes:
+            images = int8.normalized(images, request.preprocessing)
         model = prepared.reference_features if key.startswith("features") else prepared.reference
         expected[key] = np.asarray(model(images, training=False))
     return expected

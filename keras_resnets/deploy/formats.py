@@ -5,23 +5,23 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_resnets.checks import require, require_one_of
 from keras_resnets.deploy import int8, metadata
-from keras_resnets.deploy.prepare import Prepared
-from keras_resnets.preprocessing import Preprocessor
-from keras_resnets.variant import require
+from keras_resnets.deploy.prepare import ExportGraph
+from keras_resnets.layers.preprocessor import Preprocessor
 
 PRECISIONS = ("float32", "float16", "bfloat16", "int8", "int8-dynamic")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Order:
+class ExportRequest:
     """What is to be written.
 
     Attributes:
@@ -51,28 +51,28 @@ class Order:
         return keras.InputSpec(shape=self.shape, dtype=dtype, name="image")
 
 
-def write_saved_model(prepared: Prepared, order: Order, path: Path) -> None:
+def write_saved_model(prepared: ExportGraph, request: ExportRequest, path: Path) -> None:
     """A folder with one endpoint a signature."""
     archive = keras.export.ExportArchive()
     archive.track(prepared.network)
-    for name in order.signatures:
-        function, spec = _endpoint(name, prepared, order)
+    for name in request.signatures:
+        function, spec = _endpoint(name, prepared, request)
         archive.add_endpoint(name, function, input_signature=[spec])
     archive.write_out(str(path), verbose=False)
-    metadata.write_saved_model(path, order.metadata)
+    metadata.write_saved_model(path, request.metadata)
 
 
-def _endpoint(name: str, prepared: Prepared, order: Order) -> tuple[Callable, Any]:
+def _endpoint(name: str, prepared: ExportGraph, request: ExportRequest) -> tuple[Callable, Any]:
     """The function of a signature and what it takes."""
     import tensorflow as tf
 
     if name == "features":
-        return lambda images: prepared.features(images, training=False), order.spec
+        return lambda images: prepared.features(images, training=False), request.spec
     if name == "serve":
-        return lambda images: prepared.network(images, training=False), order.spec
+        return lambda images: prepared.network(images, training=False), request.spec
 
     # Images of any size to that of the model. What normalises is in the network or behind it here.
-    preprocessing = order.preprocessing
+    preprocessing = request.preprocessing
     crop = Preprocessor.from_config(
         preprocessing.get_config() | {"mean": [0.0] * 3, "std": [1 / 255] * 3, "name": "crop"}
     )
@@ -88,69 +88,69 @@ def _endpoint(name: str, prepared: Prepared, order: Order) -> tuple[Callable, An
     def serve_bytes(encoded: tf.Tensor) -> tf.Tensor:
         spec = tf.TensorSpec((*preprocessing.size, 3), tf.float32)
         images = tf.map_fn(decode, encoded, fn_output_signature=spec)
-        if order.normalizes:
+        if request.normalizes:
             images = tf.cast(tf.round(images), tf.uint8)
         else:
             images = (images / 255 - mean) / std
         return prepared.network(images, training=False)
 
-    return serve_bytes, tf.TensorSpec((order.shape[0],), tf.string, name="jpeg")
+    return serve_bytes, tf.TensorSpec((request.shape[0],), tf.string, name="jpeg")
 
 
-def write_litert(prepared: Prepared, order: Order, path: Path) -> None:
+def write_litert(prepared: ExportGraph, request: ExportRequest, path: Path) -> None:
     """A `.tflite` file of builtin operators; conversion fails if there is another one."""
     import tensorflow as tf
 
     folder = path.with_suffix(".saved_model")
     prepared.network.export(
-        str(folder), format="tf_saved_model", input_signature=[order.spec], verbose=False
+        str(folder), format="tf_saved_model", input_signature=[request.spec], verbose=False
     )
 
     def converter() -> tf.lite.TFLiteConverter:
         new = tf.lite.TFLiteConverter.from_saved_model(str(folder))
         new.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        if order.precision != "float32":
+        if request.precision != "float32":
             new.optimizations = [tf.lite.Optimize.DEFAULT]
-        if order.precision == "float16":
+        if request.precision == "float16":
             new.target_spec.supported_types = [tf.float16]
-        if order.precision == "int8":
+        if request.precision == "int8":
             # Float operators too: for preprocessing, and for what is kept.
             new.target_spec.supported_ops.insert(0, tf.lite.OpsSet.TFLITE_BUILTINS_INT8)
             new.representative_dataset = lambda: (
-                [batch] for batch in int8.batches(order.samples, order.shape[0])
+                [batch] for batch in int8.batches(request.samples, request.shape[0])
             )
         return new
 
-    if order.precision == "int8" and order.keep_float:
-        content = int8.litert_with_floats(converter, order.keep_float)
+    if request.precision == "int8" and request.keep_float:
+        content = int8.litert_with_floats(converter, request.keep_float)
     else:
         content = converter().convert()
     path.write_bytes(content)
-    metadata.write_litert(path, order.metadata)
+    metadata.write_litert(path, request.metadata)
 
 
-def write_onnx(prepared: Prepared, order: Order, path: Path) -> None:
+def write_onnx(prepared: ExportGraph, request: ExportRequest, path: Path) -> None:
     """An `.onnx` file."""
     import onnx
 
     prepared.network.export(
-        str(path), format="onnx", input_signature=[order.spec], opset_version=17, verbose=False
+        str(path), format="onnx", input_signature=[request.spec], opset_version=17, verbose=False
     )
-    if order.precision == "float16":
+    if request.precision == "float16":
         from onnxruntime.transformers.float16 import convert_float_to_float16
         from onnxruntime.transformers.onnx_model import OnnxModel
 
         half = OnnxModel(convert_float_to_float16(onnx.load(path), keep_io_types=True))
         half.topological_sort()  # The casts of inputs are put at the end.
         onnx.save(half.model, path)
-    elif order.precision == "int8":
-        int8.onnx_static(path, order.samples, order.keep_float)
-    elif order.precision == "int8-dynamic":
+    elif request.precision == "int8":
+        int8.onnx_static(path, request.samples, request.keep_float)
+    elif request.precision == "int8-dynamic":
         int8.onnx_dynamic(path)
-    metadata.write_onnx(path, order.metadata)
+    metadata.write_onnx(path, request.metadata)
 
 
-def write_openvino(prepared: Prepared, order: Order, path: Path) -> None:
+def write_openvino(prepared: ExportGraph, request: ExportRequest, path: Path) -> None:
     """An `.xml` file and a `.bin` file beside it.
 
     int8 goes by way of ONNX Runtime's quantizer, whose pairs of quantizing and dequantizing
@@ -158,21 +158,21 @@ def write_openvino(prepared: Prepared, order: Order, path: Path) -> None:
     """
     import openvino
 
-    if order.precision == "int8":
+    if request.precision == "int8":
         onnx_path = path.with_suffix(".onnx")
-        write_onnx(prepared, order, onnx_path)
+        write_onnx(prepared, request, onnx_path)
         model = openvino.convert_model(onnx_path)
     else:
         float_path = path.with_name(f"float-{path.name}")
         prepared.network.export(
-            str(float_path), format="openvino", input_signature=[order.spec], verbose=False
+            str(float_path), format="openvino", input_signature=[request.spec], verbose=False
         )
         # From memory, because a file that is mapped cannot be removed everywhere.
         weights = float_path.with_suffix(".bin").read_bytes()
         model = openvino.Core().read_model(float_path.read_bytes(), weights)
-    for key, value in order.metadata.items():
+    for key, value in request.metadata.items():
         model.set_rt_info(json.dumps(value), ["keras_resnets", key])
-    openvino.save_model(model, path, compress_to_fp16=order.precision == "float16")
+    openvino.save_model(model, path, compress_to_fp16=request.precision == "float16")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -191,7 +191,7 @@ class Format:
     packages: dict[str, str]
     tolerance: float
     refused: dict[str, str]
-    write: Callable[[Prepared, Order, Path], None]
+    write: Callable[[ExportGraph, ExportRequest, Path], None]
 
     @property
     def precisions(self) -> list[str]:
@@ -262,15 +262,7 @@ def check_packages(format: str, precision: str) -> None:
 
 def check_precision(format: str, precision: str) -> None:
     """Raises a ValueError unless format and precision exist and go together."""
-    _require_one(FORMATS, "format", format)
-    _require_one(PRECISIONS, "precision", precision)
+    require_one_of(FORMATS, format=format)
+    require_one_of(PRECISIONS, precision=precision)
     reason = FORMATS[format].refused.get(precision)
     require(not reason, reason, format=format, precision=precision)
-
-
-def _require_one(choices: Sequence[str], name: str, value: Any) -> None:
-    require(
-        isinstance(value, str) and value in choices,
-        f"{name} must be one of {', '.join(map(repr, choices))}",
-        **{name: value},
-    )

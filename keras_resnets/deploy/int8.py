@@ -17,9 +17,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_resnets.graph import flat_layers
-from keras_resnets.preprocessing import Preprocessor
-from keras_resnets.variant import require
+from keras_resnets.checks import require
+from keras_resnets.graph.walk import flat_layers
+from keras_resnets.layers.preprocessor import Preprocessor
 
 MOST_SAMPLES = 128  # Of a data set; ranges hardly change with more images.
 CALIBRATION_BATCH = 8

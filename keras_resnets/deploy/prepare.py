@@ -12,15 +12,16 @@ import numpy as np
 from keras import layers, ops
 
 from keras_resnets import catalog
-from keras_resnets.deploy.fold import fold_batch_norms
-from keras_resnets.graph import flat_layers, way_back
+from keras_resnets.checks import require
+from keras_resnets.graph.fold import fold_batch_norms
+from keras_resnets.graph.walk import flat_layers, upstream
 from keras_resnets.layers import GroupedConv2D
-from keras_resnets.preprocessing import Preprocessor, preprocessor
-from keras_resnets.variant import require
+from keras_resnets.layers.preprocessor import Preprocessor
+from keras_resnets.preprocessing import preprocessor
 
 
 @dataclasses.dataclass(frozen=True)
-class Prepared:
+class ExportGraph:
     """What is exported, and what it is compared with.
 
     Attributes:
@@ -48,7 +49,7 @@ def prepare(
     half: str | None,
     activation: str,
     preprocessing: Preprocessor | None,
-) -> Prepared:
+) -> ExportGraph:
     """Folds, sets types and activation, and puts the preprocessing in front.
 
     Args:
@@ -87,7 +88,7 @@ def prepare(
             x = normalize(preprocessing)(x)
     feature_nets = [classifier_input(network) for network in (core, reference)]
     with_features = feature_nets[0] is not None
-    return Prepared(
+    return ExportGraph(
         network=keras.Model(image, core(x), name=model.name),
         features=keras.Model(image, feature_nets[0](x), name="features") if with_features else None,
         reference=reference,
@@ -191,4 +192,4 @@ def normalize(preprocessing: Preprocessor) -> layers.Layer:
 
 def _ending(model: keras.Model) -> Iterator[Any]:
     """The layers from the output backwards."""
-    return way_back(model, model.outputs[0])
+    return upstream(model, model.outputs[0])

@@ -16,8 +16,8 @@ from keras_resnets.deploy import int8
 from keras_resnets.deploy.export import export
 from keras_resnets.deploy.prepare import known_preprocessing
 from keras_resnets.deploy.report import plain_text
-from keras_resnets.files import replacing
-from keras_resnets.graph import flat_layers
+from keras_resnets.files import atomic_write
+from keras_resnets.graph.walk import flat_layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Sensitivity:
         panel.tick_params(axis="y", labelsize=7)
         panel.grid(axis="x", alpha=0.3)
         panel.legend()
-        with replacing(path) as unfinished:
+        with atomic_write(path) as unfinished:
             FigureCanvasAgg(figure).print_png(unfinished)
 
 

@@ -5,6 +5,7 @@ from keras_resnets.layers.channels import PadChannels, SplitChannels
 from keras_resnets.layers.drop_block import DropBlock2D
 from keras_resnets.layers.drop_path import DropPath
 from keras_resnets.layers.grouped_conv import GroupedConv2D
+from keras_resnets.layers.preprocessor import Preprocessor
 from keras_resnets.layers.subsample import Subsample2D
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "DropPath",
     "GroupedConv2D",
     "PadChannels",
+    "Preprocessor",
     "SplitChannels",
     "Subsample2D",
 ]

@@ -17,7 +17,7 @@ import math
 import tensorflow as tf
 
 from keras_resnets.training import policies
-from keras_resnets.training.settings import Augmentation
+from keras_resnets.training.augmentation import Augmentation
 
 # Principal components of ImageNet's colours: standard deviations along them, and the components in
 # columns, rows R, G, B. Krizhevsky et al. 2012, section 4.1; the numbers are those that Torch's

@@ -7,8 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from keras_resnets.training.settings import Augmentation
-from keras_resnets.variant import is_number, require
+from keras_resnets.checks import is_number, require
+from keras_resnets.training.augmentation import Augmentation
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_resnets.graph import flat_layers
+from keras_resnets.graph.walk import flat_layers
 from keras_resnets.layers.scheduled_rate import ScheduledRate
 from keras_resnets.training import checkpoints
 from keras_resnets.training.checkpoints import Progress

@@ -17,10 +17,10 @@ from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
-from keras_resnets.training import augment, images, locate
-from keras_resnets.training.settings import Augmentation
+from keras_resnets.checks import is_count, is_number, require, require_flag, require_one_of
+from keras_resnets.training import augment, datasets, images
+from keras_resnets.training.augmentation import Augmentation
 from keras_resnets.training.sources import Source
-from keras_resnets.variant import is_count, is_number, require
 
 SPLITS = ("train", "validation", "test")
 
@@ -114,11 +114,11 @@ def load(
     >>> examples.class_names, examples.count
     (('daisy', 'rose'), 1280)
     """
-    require(split in SPLITS, f"split must be one of {', '.join(map(repr, SPLITS))}", split=split)
+    require_one_of(SPLITS, split=split)
     require(
         is_count(seed, 0) and seed < 2**31, "seed must be an int from 0 to 2**31 - 1", seed=seed
     )
-    require(isinstance(strict, bool), "strict must be True or False", strict=strict)
+    require_flag(strict=strict)
     require(
         isinstance(shard, tuple)
         and len(shard) == 2
@@ -127,7 +127,7 @@ def load(
         "shard must be (index, count), with an index from 0 to count - 1",
         shard=shard,
     )
-    name, class_names, source = locate.find(
+    name, class_names, source = datasets.find(
         spec, split, data_dir=data_dir, seed=seed, strict=strict
     )
     require(
@@ -384,7 +384,7 @@ def _report(names: tf.Tensor, strict: bool) -> tf.Operation:
     def report(names):
         rule = "images must be whole JPEG, PNG, GIF, WebP or BMP files that TensorFlow can decode"
         if strict:
-            raise ValueError(f"{rule}. Cannot be decoded: {locate.listed(names.numpy())}")
+            raise ValueError(f"{rule}. Cannot be decoded: {datasets.listed(names.numpy())}")
         for name in names.numpy():  # One warning a file, so that Python shows each only once.
             warnings.warn(f"{rule}. Skipped: {name.decode()}", stacklevel=1)
 

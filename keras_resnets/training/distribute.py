@@ -20,7 +20,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_resnets.variant import is_count, require
+from keras_resnets.checks import is_count, require
 
 # Where the coordinator listens when Slurm does not say: as JAX, by the job's number.
 _FIRST_PORT, _PORTS = 61440, 4096

@@ -13,10 +13,10 @@ import keras
 import numpy as np
 
 from keras_resnets import catalog
+from keras_resnets.checks import require
 from keras_resnets.training import data
 from keras_resnets.training.data import Examples
-from keras_resnets.variant import require
-from keras_resnets.weights.pretrained import Pretrained
+from keras_resnets.weights.published import Pretrained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,6 +259,6 @@ def load_subject(
 
 
 def _imagenet(variant) -> Pretrained:
-    from keras_resnets.weights import pretrained
+    from keras_resnets.weights import published
 
-    return pretrained.find(variant.name, "imagenet")
+    return published.find(variant.name, "imagenet")

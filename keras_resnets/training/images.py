@@ -10,7 +10,7 @@ import math
 
 import tensorflow as tf
 
-from keras_resnets.training.settings import Augmentation
+from keras_resnets.training.augmentation import Augmentation
 
 CROP_ATTEMPTS = 10
 DCT_RATIOS = (1, 2, 4, 8)  # What JPEG decoders can divide the size by.

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from keras_resnets.training.settings import Augmentation
+from keras_resnets.training.augmentation import Augmentation
 
 FILL = 128.0  # Gray where a transform looks outside the image, as in AutoAugment's code.
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, PIL's gray.

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import fnmatch
 import importlib
 import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
-from keras_resnets.training.settings import Augmentation
-from keras_resnets.variant import is_count, is_number, require, require_not_negative, require_rate
+from keras_resnets.checks import (
+    is_count,
+    is_number,
+    require,
+    require_count,
+    require_flag,
+    require_not_negative,
+    require_one_of,
+    require_rate,
+)
+from keras_resnets.training.augmentation import Augmentation
 
 OPTIMIZERS = ("sgd", "lamb", "adamw")
 SCHEDULES = ("cosine", "steps", "constant")
@@ -124,11 +132,7 @@ class Recipe:
             self, "by_model", tuple((pattern, changes) for pattern, changes in self.by_model)
         )
         for key in ("image_size", "epochs", "batch_size", "reference_batch_size", "ema_every"):
-            require(
-                is_count(getattr(self, key)),
-                f"{key} must be a positive int",
-                **{key: getattr(self, key)},
-            )
+            require_count(**{key: getattr(self, key)})
         require(
             self.eval_image_size is None or is_count(self.eval_image_size),
             "eval_image_size must be a positive int, or None for image_size",
@@ -140,11 +144,9 @@ class Recipe:
             loss=LOSSES,
             batch_scaling=BATCH_SCALINGS,
         ).items():
-            value = getattr(self, key)
-            require(value in choices, f"{key} must be one of {', '.join(choices)}", **{key: value})
+            require_one_of(choices, **{key: getattr(self, key)})
         for key in ("nesterov", "ramp_drop_block"):
-            value = getattr(self, key)
-            require(isinstance(value, bool), f"{key} must be True or False", **{key: value})
+            require_flag(**{key: getattr(self, key)})
         self._check_numbers()
         require(
             list(self.step_epochs) == sorted(set(self.step_epochs))
@@ -221,13 +223,7 @@ def find_recipe(name: str) -> Recipe:
     >>> find_recipe("a2").epochs
     300
     """
-    known = list_recipes()
-    if name not in known:
-        near = difflib.get_close_matches(str(name).lower(), known, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(
-            f"recipe must be one of {', '.join(known)}.{hint} Received: recipe={name!r}"
-        )
+    require_one_of(list_recipes(), recipe=name)
     return importlib.import_module(f"keras_resnets.training.recipes.{name}").RECIPE
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from keras_resnets.files import replacing, write_text
+from keras_resnets.files import atomic_write, write_text
 from keras_resnets.training.evaluate import Evaluation
 from keras_resnets.training.run_folder import RunFolder
 
@@ -117,7 +117,7 @@ def worst_images(evaluation: Evaluation) -> Figure:
 
 
 def _save(figure: Figure, folder: RunFolder, name: str) -> None:
-    with replacing(folder / name) as unfinished:
+    with atomic_write(folder / name) as unfinished:
         # Cut to what is drawn: square panels leave the rest of a figure empty.
         FigureCanvasAgg(figure).print_figure(
             unfinished, format="png", bbox_inches="tight", pad_inches=0.15

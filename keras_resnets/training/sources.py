@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
-from keras_resnets.variant import require
+from keras_resnets.checks import require
 
 SHUFFLE_BUFFER = 8192  # Records, still encoded: about 1 GB of ImageNet.
 FILES_AT_ONCE = 16

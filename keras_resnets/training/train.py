@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import errno
 import importlib.util
 import json
@@ -24,8 +23,12 @@ import numpy as np
 
 import keras_resnets
 from keras_resnets import catalog
-from keras_resnets.files import replacing
+from keras_resnets.checks import is_count, nearest, require, require_count, require_one_of
+from keras_resnets.files import atomic_write
+from keras_resnets.graph.freeze import freeze
+from keras_resnets.models.variant import Variant
 from keras_resnets.training import checkpoints, distribute, evaluate, schedules
+from keras_resnets.training.augmentation import Augmentation
 from keras_resnets.training.callbacks import (
     DivergedError,
     Interrupted,
@@ -45,13 +48,10 @@ from keras_resnets.training.data import (
 )
 from keras_resnets.training.distribute import Placement
 from keras_resnets.training.evaluate import Evaluation
-from keras_resnets.training.freeze import freeze
 from keras_resnets.training.optimizers import decayed_variables, make_optimizer
 from keras_resnets.training.recipe import Recipe, find_recipe
 from keras_resnets.training.run_folder import RunFolder
-from keras_resnets.training.settings import Augmentation
-from keras_resnets.variant import Variant, is_count, require
-from keras_resnets.weights.convert import save_safetensors
+from keras_resnets.weights.fit import save_safetensors
 
 _DTYPES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
@@ -111,13 +111,10 @@ class RunConfig:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        require(
-            self.dtype in _DTYPES, f"dtype must be one of {', '.join(_DTYPES)}", dtype=self.dtype
-        )
+        require_one_of(_DTYPES, dtype=self.dtype)
         require(is_count(self.seed, 0), "seed must be an int from 0 up", seed=self.seed)
         for key in ("accumulate", "keep"):
-            value = getattr(self, key)
-            require(is_count(value), f"{key} must be a positive int", **{key: value})
+            require_count(**{key: getattr(self, key)})
         for key in ("patience", "checkpoint_every"):
             value = getattr(self, key)
             require(
@@ -219,11 +216,9 @@ def changed(recipe: Recipe, variant: Variant, changes: Mapping[str, Any]) -> Rec
         group = next((group for group, known in groups.items() if key in known), None)
         if group is None:
             every = sorted(set.union(*groups.values()))
-            near = difflib.get_close_matches(key, every, 1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ValueError(
                 "set must name a field of the recipe, its augmentation or the architecture: "
-                f"{', '.join(every)}.{hint} Received: {key}={value!r}"
+                f"{', '.join(every)}. {nearest(key, every)}Received: {key}={value!r}"
             )
         found[group][key] = tuple(value) if isinstance(value, list) else value
     return dataclasses.replace(
@@ -576,7 +571,7 @@ class Run:
             logits
         )
         whole = keras.Model(self.model.input, probabilities, name=self.model.name)
-        with replacing(folder / "best.keras") as unfinished:
+        with atomic_write(folder / "best.keras") as unfinished:
             whole.save(unfinished)
         size = config.eval_image_size
         save_safetensors(

@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import safetensors
 
+from keras_resnets.checks import listed
 from keras_resnets.weights import layouts
 
 # PyTorch's count of batches that a batch norm has seen: an integer, without meaning here.
@@ -25,7 +26,7 @@ _NESTED = ("state_dict", "model", "model_ema", "state_dict_ema")
 _WRAPPERS = ("module.", "_orig_mod.")
 
 
-class Checkpoint(NamedTuple):
+class StateDict(NamedTuple):
     """Arrays of a file.
 
     Attributes:
@@ -40,7 +41,7 @@ class Checkpoint(NamedTuple):
     arrays: Mapping[str, np.ndarray]
 
 
-def read(path: str | os.PathLike) -> Checkpoint:
+def read(path: str | os.PathLike) -> StateDict:
     """Reads a file of weights.
 
     Names that PyTorch's wrappers prefix (`module.`, `_orig_mod.`) lose the prefix, and the layouts
@@ -72,7 +73,7 @@ def read(path: str | os.PathLike) -> Checkpoint:
     arrays = reader(path)
     if layout == "torch":
         arrays = layouts.to_timm(_unwrapped(arrays))
-    return checked(Checkpoint(os.path.basename(path), layout, arrays))
+    return checked(StateDict(os.path.basename(path), layout, arrays))
 
 
 def is_readable(path: str) -> bool:
@@ -80,7 +81,7 @@ def is_readable(path: str) -> bool:
     return path.endswith(tuple(_READERS))
 
 
-def checked(file: Checkpoint) -> Checkpoint:
+def checked(file: StateDict) -> StateDict:
     """A checkpoint whose numbers are weights: finite, float32, and no integers among them.
 
     Raises:
@@ -105,14 +106,6 @@ def checked(file: Checkpoint) -> Checkpoint:
         if names:
             raise ValueError(f"{rule}: {listed(sorted(names))}. Received: {file.source!r}")
     return file._replace(arrays=arrays)
-
-
-def listed(names: list[str] | tuple[str, ...], most: int = 12) -> str:
-    """Names for a message; the end of a long list is a number."""
-    if not names:
-        return "none"
-    more = f", ... {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _unreadable(kind: str, path: str, error: Any) -> ValueError:

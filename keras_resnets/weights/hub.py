@@ -27,7 +27,7 @@ _HARMLESS_ARGUMENTS = {
 }  # fmt: skip
 
 
-class HubCheckpoint(NamedTuple):
+class HubRepository(NamedTuple):
     """A file of weights and what its repository says about it.
 
     Attributes:
@@ -98,7 +98,7 @@ def is_source(source: str | os.PathLike) -> bool:
     return isinstance(source, str) and source.startswith(_SCHEME)
 
 
-def fetch(source: str | os.PathLike) -> HubCheckpoint:
+def fetch(source: str | os.PathLike) -> HubRepository:
     """Weights and config of a repository on the hub, or of a folder like one.
 
     Args:
@@ -126,7 +126,7 @@ def fetch(source: str | os.PathLike) -> HubCheckpoint:
 # Folders -----------------------------------------------------------------------------------------
 
 
-def _fetch_from_folder(folder: str) -> HubCheckpoint:
+def _fetch_from_folder(folder: str) -> HubRepository:
     try:
         names = sorted(os.listdir(folder))
     except OSError as error:
@@ -142,7 +142,7 @@ def _fetch_from_folder(folder: str) -> HubCheckpoint:
             f"Received: {folder!r}"
         )
     config = os.path.join(folder, _CONFIG_FILE)
-    return HubCheckpoint(
+    return HubRepository(
         os.path.join(folder, found[0]),
         _read_config(config, folder) if os.path.isfile(config) else None,
         folder,
@@ -165,7 +165,7 @@ def _read_config(path: str, source: str) -> dict[str, Any]:
 # The hub -----------------------------------------------------------------------------------------
 
 
-def _fetch_from_hub(source: str) -> HubCheckpoint:
+def _fetch_from_hub(source: str) -> HubRepository:
     match = re.fullmatch(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", source)
     if match is None:
         raise ValueError(
@@ -180,7 +180,7 @@ def _fetch_from_hub(source: str) -> HubCheckpoint:
     else:
         raise download.error(f"it has neither {' nor '.join(WEIGHT_FILES)}")
     config = download.optional(_CONFIG_FILE)
-    return HubCheckpoint(weights, config and _read_config(config, source), source)
+    return HubRepository(weights, config and _read_config(config, source), source)
 
 
 class _Download(NamedTuple):

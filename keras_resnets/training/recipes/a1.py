@@ -13,8 +13,8 @@ Departures: the learning rate's cosine moves every step instead of every epoch. 
 augmentation (there: three copies of an image in a batch) is left out.
 """
 
+from keras_resnets.training.augmentation import Augmentation
 from keras_resnets.training.recipe import Recipe
-from keras_resnets.training.settings import Augmentation
 
 RECIPE = Recipe(
     name="a1",

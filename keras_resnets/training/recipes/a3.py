@@ -12,8 +12,8 @@ is clipped at 1 by timm's LAMB, so it is here.
 Departures: the learning rate's cosine moves every step instead of every epoch.
 """
 
+from keras_resnets.training.augmentation import Augmentation
 from keras_resnets.training.recipe import Recipe
-from keras_resnets.training.settings import Augmentation
 
 RECIPE = Recipe(
     name="a3",

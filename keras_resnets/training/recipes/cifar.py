@@ -13,8 +13,8 @@ Departures: images are normalised with one mean and standard deviation a channel
 per-pixel mean. Other batch sizes scale the learning rate linearly.
 """
 
+from keras_resnets.training.augmentation import Augmentation
 from keras_resnets.training.recipe import Recipe
-from keras_resnets.training.settings import Augmentation
 
 RECIPE = Recipe(
     name="cifar",

@@ -10,8 +10,8 @@ Reported: nothing for this setting; what it reaches depends on the images.
 `--freeze layer2` keeps the first stages as they are, which helps where images are few.
 """
 
+from keras_resnets.training.augmentation import Augmentation
 from keras_resnets.training.recipe import Recipe
-from keras_resnets.training.settings import Augmentation
 
 RECIPE = Recipe(
     name="finetune",

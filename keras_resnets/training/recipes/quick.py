@@ -7,8 +7,8 @@ Reaches: 97 % and more of the validation digits (`tests/test_train.py` holds it 
 Images are not mirrored, because a mirrored digit is another one or none.
 """
 
+from keras_resnets.training.augmentation import Augmentation
 from keras_resnets.training.recipe import Recipe
-from keras_resnets.training.settings import Augmentation
 
 RECIPE = Recipe(
     name="quick",

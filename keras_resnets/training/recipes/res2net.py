@@ -8,8 +8,8 @@ Reported there, top-1 error on ImageNet's validation set with one crop of 224: R
 The learning rate is divided by 10 every 30 epochs. Other batch sizes scale it linearly.
 """
 
+from keras_resnets.training.augmentation import Augmentation
 from keras_resnets.training.recipe import Recipe
-from keras_resnets.training.settings import Augmentation
 
 RECIPE = Recipe(
     name="res2net",

@@ -13,8 +13,8 @@ The paper's batch is 8,192 for ResNeSt-50 and less for the larger ones; the lear
 every 256 images.
 """
 
+from keras_resnets.training.augmentation import Augmentation
 from keras_resnets.training.recipe import Recipe
-from keras_resnets.training.settings import Augmentation
 
 RECIPE = Recipe(
     name="resnest",

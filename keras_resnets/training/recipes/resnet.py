@@ -11,8 +11,8 @@ crops from images resized to a random side of 256 to 480; here the crop's area i
 what later work compares with. Other batch sizes scale the learning rate linearly.
 """
 
+from keras_resnets.training.augmentation import Augmentation
 from keras_resnets.training.recipe import Recipe
-from keras_resnets.training.settings import Augmentation
 
 RECIPE = Recipe(
     name="resnet",

@@ -11,8 +11,8 @@ Reported there, top-1 accuracy on ImageNet's validation set at 224: ReXNet 1.0x 
 Stochastic depth is for the widths above 1.0. Other batch sizes scale the learning rate linearly.
 """
 
+from keras_resnets.training.augmentation import Augmentation
 from keras_resnets.training.recipe import Recipe
-from keras_resnets.training.settings import Augmentation
 
 RECIPE = Recipe(
     name="rexnet",

@@ -12,8 +12,8 @@ whose magnitude is normal with about the same mean and spread. There is no repea
 The average of the weights is theirs: a momentum of 1 - 0.00002 * 1024 * 32 / 600 every 32 steps.
 """
 
+from keras_resnets.training.augmentation import Augmentation
 from keras_resnets.training.recipe import Recipe
-from keras_resnets.training.settings import Augmentation
 
 RECIPE = Recipe(
     name="torchvision_v2",

@@ -1,8 +1,8 @@
 """The skeleton of a residual network: stem, stages of blocks, and what a stage tells its blocks.
 
 ResNet, ResNeXt, ResNeSt and Res2Net share it and differ in their block. A block is a function
-`(x, planes, slot, config, name) -> x`: `planes` is the width that the papers' tables give for a
-stage, `slot` says what its place in the network asks of it, and everything special to a family
+`(x, planes, context, config, name) -> x`: `planes` is the width that the papers' tables give for a
+stage, `context` says what its place in the network asks of it, and everything special to a family
 comes from that family's own config. So a new block (selective kernels, ECA, pre-activation, ...)
 widens nobody's signature.
 """
@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator
 
 from keras import KerasTensor
 
-from keras_resnets import blocks
-from keras_resnets.variant import NetworkConfig, Options, is_count, require
+from keras_resnets.checks import is_count, require
+from keras_resnets.models import blocks
+from keras_resnets.models.network import BackboneOptions, NetworkConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class Slot:
+class BlockContext:
     """A block's place in the network.
 
     Attributes:
@@ -39,7 +40,7 @@ class Slot:
     drop_block_size: int = 7
 
 
-Block = Callable[[KerasTensor, int, Slot, "ResidualConfig", str], KerasTensor]
+Block = Callable[[KerasTensor, int, BlockContext, "ResidualConfig", str], KerasTensor]
 Stem = Callable[[KerasTensor, int, int, str], KerasTensor]
 Shortcut = Callable[[KerasTensor, int, int, int, str], KerasTensor]
 
@@ -100,23 +101,25 @@ class ResidualConfig(NetworkConfig):
     def stride(self) -> int:
         return self.stem_stride * 2 ** (len(self.depths) - 1)
 
-    def backbone(self, images: KerasTensor, options: Options) -> KerasTensor:
+    def backbone(self, images: KerasTensor, options: BackboneOptions) -> KerasTensor:
         prefix = options.prefix
         x = self.stem(images, self.stem_width, 1 if self.small_inputs else 2, prefix)
         x = blocks.pyramid_level(x, "P1", prefix)
         if not self.small_inputs:
             x = blocks.max_pool(x, name=f"{prefix}maxpool")
-        for stage, (planes, slots) in enumerate(
-            zip(self.planes, stage_slots(self, options), strict=True), start=1
+        for stage, (planes, contexts) in enumerate(
+            zip(self.planes, stage_contexts(self, options), strict=True), start=1
         ):
-            for i, slot in enumerate(slots):
-                x = self.block(x, planes, slot, self, f"{prefix}layer{stage}.{i}")
+            for i, context in enumerate(contexts):
+                x = self.block(x, planes, context, self, f"{prefix}layer{stage}.{i}")
             x = blocks.pyramid_level(x, f"P{stage + 1}", prefix)
         return x
 
 
-def stage_slots(config: ResidualConfig, options: Options) -> Iterator[list[Slot]]:
-    """For each stage, the slots of its blocks.
+def stage_contexts(
+    config: ResidualConfig, options: BackboneOptions
+) -> Iterator[list[BlockContext]]:
+    """For each stage, the contexts of its blocks.
 
     Strides beyond `output_stride` become dilations, drop-path rates rise linearly from the first
     block to the last (Huang et al., arXiv:1603.09382, section 3), and DropBlock acts in the last
@@ -132,10 +135,10 @@ def stage_slots(config: ResidualConfig, options: Options) -> Iterator[list[Slot]
             dilation, stride = dilation * stride, 1
         net_stride *= stride
         rate, size = drop_blocks[stage]
-        slots = []
+        contexts = []
         for i in range(depth):
-            slots.append(
-                Slot(
+            contexts.append(
+                BlockContext(
                     stride=stride if i == 0 else 1,
                     dilation=dilation,
                     first_dilation=previous,
@@ -146,7 +149,7 @@ def stage_slots(config: ResidualConfig, options: Options) -> Iterator[list[Slot]
             )
             previous = dilation
             index += 1
-        yield slots
+        yield contexts
 
 
 def conv1x1_bn_act(x: KerasTensor, filters: int, *, number: int, name: str) -> KerasTensor:
@@ -156,25 +159,25 @@ def conv1x1_bn_act(x: KerasTensor, filters: int, *, number: int, name: str) -> K
 
 
 def conv3x3_bn_drop_act(
-    x: KerasTensor, filters: int, slot: Slot, *, number: int, name: str, groups: int = 1
+    x: KerasTensor, filters: int, context: BlockContext, *, number: int, name: str, groups: int = 1
 ) -> KerasTensor:
     """The block's spatial convolution: it has the stride, and DropBlock acts behind its norm."""
     x = blocks.conv(
         x,
         filters,
         3,
-        slot.stride,
-        dilation=slot.first_dilation,
+        context.stride,
+        dilation=context.first_dilation,
         groups=groups,
         name=f"{name}.conv{number}",
     )
     x = blocks.bn(x, name=f"{name}.bn{number}")
-    x = blocks.drop_block(x, slot.drop_block, slot.drop_block_size, name=f"{name}.drop_block")
+    x = blocks.drop_block(x, context.drop_block, context.drop_block_size, name=f"{name}.drop_block")
     return blocks.act(x, name=f"{name}.act{number}")
 
 
-def join(
-    branch: KerasTensor, x: KerasTensor, slot: Slot, config: ResidualConfig, name: str
+def add_shortcut(
+    branch: KerasTensor, x: KerasTensor, context: BlockContext, config: ResidualConfig, name: str
 ) -> KerasTensor:
     """Adds a block's input to its residual branch (not in plain networks).
 
@@ -183,9 +186,11 @@ def join(
     """
     if not config.residual:
         return branch
-    branch = blocks.drop_path(branch, slot.drop_path, name=f"{name}.drop_path")
-    if slot.stride != 1 or x.shape[-1] != branch.shape[-1]:
-        x = config.shortcut(x, branch.shape[-1], slot.stride, slot.dilation, f"{name}.downsample")
+    branch = blocks.drop_path(branch, context.drop_path, name=f"{name}.drop_path")
+    if context.stride != 1 or x.shape[-1] != branch.shape[-1]:
+        x = config.shortcut(
+            x, branch.shape[-1], context.stride, context.dilation, f"{name}.downsample"
+        )
     return blocks.add([branch, x], name=f"{name}.add")
 
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import keras
 from keras import KerasTensor
 
-from keras_resnets.graph import way_back
-from keras_resnets.variant import require
+from keras_resnets.checks import require
+from keras_resnets.graph.walk import upstream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,5 +120,5 @@ def feature_pyramid(
 
 def _stride(model: keras.Model, tensor: KerasTensor) -> int:
     """Product of the strides on the way back to the image; all ways there have the same."""
-    steps = (getattr(operation, "strides", 1) for operation in way_back(model, tensor))
+    steps = (getattr(operation, "strides", 1) for operation in upstream(model, tensor))
     return math.prod(step[0] if isinstance(step, (tuple, list)) else step for step in steps)

@@ -16,34 +16,36 @@ zeros beyond the border. The slice that equation 1 leaves alone is the last, not
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 from keras import KerasTensor, layers
 
-from keras_resnets import blocks
-from keras_resnets.blocks import keras_name
+from keras_resnets.checks import is_count, require
 from keras_resnets.layers import SplitChannels
-from keras_resnets.residual import (
+from keras_resnets.models import blocks
+from keras_resnets.models.residual import (
     FORM_D,
     Block,
+    BlockContext,
     ResidualConfig,
-    Slot,
+    add_shortcut,
     branch_width,
     conv1x1_bn_act,
-    join,
     require_branch_width,
 )
-from keras_resnets.variant import Variant, is_count, public_names, require
+from keras_resnets.models.variant import Variant, public_names
+from keras_resnets.names import keras_name
 
 
 def multi_scale_bottleneck(
-    x: KerasTensor, planes: int, slot: Slot, config: Res2NetConfig, name: str
+    x: KerasTensor, planes: int, context: BlockContext, config: Res2NetConfig, name: str
 ) -> KerasTensor:
     """1x1, a hierarchy of 3x3, 1x1: (N, H, W, C) -> (N, H / stride, W / stride, 4 * planes).
 
     Source: Gao et al., arXiv:1904.01169, figure 2(b) and equation 1; with a cardinality figure 3.
     """
     width = branch_width(planes, config)
-    side_by_side = slot.stride > 1 or x.shape[-1] != 4 * planes
+    side_by_side = context.stride > 1 or x.shape[-1] != 4 * planes
 
     y = conv1x1_bn_act(x, width * config.scale, number=1, name=name)
     slices = SplitChannels(config.scale, name=keras_name(f"{name}.split"))(y)
@@ -55,8 +57,8 @@ def multi_scale_bottleneck(
             piece,
             width,
             3,
-            slot.stride,
-            dilation=slot.first_dilation,
+            context.stride,
+            dilation=context.first_dilation,
             groups=config.cardinality,
             name=f"{name}.convs.{i}",
         )
@@ -65,15 +67,15 @@ def multi_scale_bottleneck(
     if config.scale > 1:
         last = slices[-1]
         if side_by_side:
-            last = blocks.average_pool(last, slot.stride, name=f"{name}.pool")
+            last = blocks.average_pool(last, context.stride, name=f"{name}.pool")
         results.append(last)
         y = layers.Concatenate(name=keras_name(f"{name}.cat"))(results)
     else:
         y = results[0]
-    y = blocks.drop_block(y, slot.drop_block, slot.drop_block_size, name=f"{name}.drop_block")
+    y = blocks.drop_block(y, context.drop_block, context.drop_block_size, name=f"{name}.drop_block")
     y = blocks.conv(y, 4 * planes, 1, name=f"{name}.conv3")
     y = blocks.bn(y, gamma="zeros", name=f"{name}.bn3")
-    return blocks.act(join(y, x, slot, config, name), name=f"{name}.relu")
+    return blocks.act(add_shortcut(y, x, context, config, name), name=f"{name}.relu")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
@@ -111,4 +113,5 @@ Res2Net101D = Variant("res2net101d", Res2NetConfig(depths=(3, 4, 23, 3), base_wi
 Res2NeXt50 = Variant("res2next50", Res2NetConfig(depths=(3, 4, 6, 3), base_width=4, scale=4, cardinality=8))
 # fmt: on
 
-__all__ = public_names(globals())
+if not TYPE_CHECKING:  # A checker reads no computed list; without one it sees every name.
+    __all__ = public_names(globals())

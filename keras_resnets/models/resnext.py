@@ -12,27 +12,29 @@ grouped convolution. Departures from the paper are those of `resnet.py`.
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 from keras import KerasTensor
 
-from keras_resnets import blocks
-from keras_resnets.residual import (
+from keras_resnets.checks import require_ratio
+from keras_resnets.models import blocks
+from keras_resnets.models.residual import (
     FORM_D,
     FORM_T,
     Block,
+    BlockContext,
     ResidualConfig,
-    Slot,
+    add_shortcut,
     branch_width,
     conv1x1_bn_act,
     conv3x3_bn_drop_act,
-    join,
     require_branch_width,
 )
-from keras_resnets.variant import Variant, public_names, require_ratio
+from keras_resnets.models.variant import Variant, public_names
 
 
 def aggregated_bottleneck(
-    x: KerasTensor, planes: int, slot: Slot, config: ResNeXtConfig, name: str
+    x: KerasTensor, planes: int, context: BlockContext, config: ResNeXtConfig, name: str
 ) -> KerasTensor:
     """1x1, grouped 3x3, 1x1 block: (N, H, W, C) -> (N, H / stride, W / stride, 4 * planes).
 
@@ -40,12 +42,12 @@ def aggregated_bottleneck(
     """
     width = branch_width(planes, config)
     y = conv1x1_bn_act(x, width, number=1, name=name)
-    y = conv3x3_bn_drop_act(y, width, slot, number=2, groups=config.cardinality, name=name)
+    y = conv3x3_bn_drop_act(y, width, context, number=2, groups=config.cardinality, name=name)
     y = blocks.conv(y, 4 * planes, 1, name=f"{name}.conv3")
     y = blocks.bn(y, gamma="zeros", name=f"{name}.bn3")
     if config.se_ratio:
         y = blocks.squeeze_excite(y, config.se_ratio, name=f"{name}.se")
-    return blocks.act(join(y, x, slot, config, name), name=f"{name}.act3")
+    return blocks.act(add_shortcut(y, x, context, config, name), name=f"{name}.act3")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
@@ -102,4 +104,5 @@ ResNeXt29_8x64d = Variant("resnext29_8x64d", ResNeXtConfig(cardinality=8, **_CIF
 ResNeXt29_16x64d = Variant("resnext29_16x64d", ResNeXtConfig(cardinality=16, **_CIFAR), classes=10)
 # fmt: on
 
-__all__ = public_names(globals())
+if not TYPE_CHECKING:  # A checker reads no computed list; without one it sees every name.
+    __all__ = public_names(globals())

@@ -6,8 +6,8 @@ import math
 
 import keras
 
-from keras_resnets.graph import flat_layers
-from keras_resnets.variant import is_count, require
+from keras_resnets.checks import is_count, require
+from keras_resnets.graph.walk import flat_layers
 
 
 def count_macs(model: keras.Model, input_shape: tuple[int, int, int] | None = None) -> int:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from keras_resnets.variant import is_count, is_number, require, require_not_negative, require_ratio
+from keras_resnets.checks import (
+    is_count,
+    is_number,
+    require,
+    require_flag,
+    require_not_negative,
+    require_ratio,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,8 +81,7 @@ class Augmentation:
         self._check_crop()
         self._check_policy()
         for key in ("flip", "auto_augment", "aug_mix", "hard_targets_above_zero"):
-            value = getattr(self, key)
-            require(isinstance(value, bool), f"{key} must be True or False", **{key: value})
+            require_flag(**{key: getattr(self, key)})
         require_ratio(
             color_jitter=self.color_jitter,
             random_erasing=self.random_erasing,

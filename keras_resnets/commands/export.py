@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_resnets.checks import require
 from keras_resnets.deploy.export import ExportReport, check_target, export
 from keras_resnets.deploy.formats import FORMATS, check_packages, check_precision
-from keras_resnets.preprocessing import Preprocessor
-from keras_resnets.variant import require
+from keras_resnets.layers.preprocessor import Preprocessor
 
 
 def run_export(

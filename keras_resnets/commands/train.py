@@ -11,11 +11,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from keras_resnets.checks import require
 from keras_resnets.training import distribute, evaluate, train
 from keras_resnets.training.recipe import Recipe, find_recipe
 from keras_resnets.training.report import percent
 from keras_resnets.training.run_folder import RunFolder
-from keras_resnets.variant import require
 
 
 def run_training(

@@ -18,23 +18,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from keras import KerasTensor, layers
 
-from keras_resnets import blocks
-from keras_resnets.blocks import keras_name, make_divisible
+from keras_resnets.checks import is_count, is_number, require, require_ratio
 from keras_resnets.layers import PadChannels
-from keras_resnets.variant import (
-    NetworkConfig,
-    Options,
-    Variant,
-    is_count,
-    is_number,
-    public_names,
-    require,
-    require_ratio,
-)
+from keras_resnets.models import blocks
+from keras_resnets.models.blocks import make_divisible
+from keras_resnets.models.network import BackboneOptions, NetworkConfig
+from keras_resnets.models.variant import Variant, public_names
+from keras_resnets.names import keras_name
 
 _STAGE_DEPTHS = (1, 2, 2, 3, 3, 5)
 _STAGE_STRIDES = (1, 2, 2, 2, 1, 2)
@@ -167,7 +161,7 @@ class ReXNetConfig(NetworkConfig):
             require(is_count(value), f"{field} must be a positive int", **{field: value})
         require_ratio(se_ratio=self.se_ratio)
 
-    def check(self, options: Options) -> None:
+    def check(self, options: BackboneOptions) -> None:
         require(
             not options.drop_block,
             "drop_block must be 0: ReXNet has no DropBlock (drop_path is its regularisation)",
@@ -217,7 +211,7 @@ class ReXNetConfig(NetworkConfig):
                 channels += self.growth
         return plans
 
-    def backbone(self, images: KerasTensor, options: Options) -> KerasTensor:
+    def backbone(self, images: KerasTensor, options: BackboneOptions) -> KerasTensor:
         prefix, plans = options.prefix, self.block_plans()
         stride = 1 if self.small_inputs else 2
         x = conv_bn(images, self.stem_channels, 3, stride, name=f"{prefix}stem")
@@ -272,7 +266,7 @@ class ReXNetLiteConfig(ReXNetConfig):
     def penultimate_channels(self) -> int:
         return int(1280 * max(self.width, 1))
 
-    def neck(self, x: KerasTensor, prefix: str) -> KerasTensor:
+    def pre_logits(self, x: KerasTensor, prefix: str) -> KerasTensor:
         x = layers.Reshape((1, 1, x.shape[-1]), name=keras_name(f"{prefix}head.map"))(x)
         x = blocks.conv(x, 1024, 1, use_bias=True, name=f"{prefix}head.conv")
         x = blocks.bn(x, name=f"{prefix}head.bn")
@@ -305,4 +299,5 @@ ReXNetLite130 = Variant("rexnet_lite_130", ReXNetLiteConfig(width=1.3))
 ReXNetLite150 = Variant("rexnet_lite_150", ReXNetLiteConfig(width=1.5))
 ReXNetLite200 = Variant("rexnet_lite_200", ReXNetLiteConfig(width=2.0))
 
-__all__ = public_names(globals())
+if not TYPE_CHECKING:  # A checker reads no computed list; without one it sees every name.
+    __all__ = public_names(globals())

@@ -25,14 +25,7 @@ from keras_resnets.layers import (
     PadChannels,
     Subsample2D,
 )
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-def keras_name(path: str) -> str:
-    """Layer name of a dotted module path. Keras refuses `/`, and its torch backend `.`."""
-    return path.replace(".", "_")
+from keras_resnets.names import keras_name
 
 
 def make_divisible(

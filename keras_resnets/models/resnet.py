@@ -19,31 +19,34 @@ Departures from the papers, as in timm and torchvision, whose checkpoints fit:
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 from keras import KerasTensor
 
-from keras_resnets import blocks
-from keras_resnets.residual import (
+from keras_resnets.checks import require, require_ratio
+from keras_resnets.models import blocks
+from keras_resnets.models.network import BackboneOptions
+from keras_resnets.models.residual import (
     FORM_C,
     FORM_D,
     FORM_S,
     FORM_T,
     Block,
+    BlockContext,
     ResidualConfig,
     Shortcut,
-    Slot,
     Stem,
+    add_shortcut,
     branch_width,
     conv1x1_bn_act,
     conv3x3_bn_drop_act,
-    join,
     require_branch_width,
 )
-from keras_resnets.variant import Options, Variant, public_names, require, require_ratio
+from keras_resnets.models.variant import Variant, public_names
 
 
 def bottleneck(
-    x: KerasTensor, planes: int, slot: Slot, config: ResNetConfig, name: str
+    x: KerasTensor, planes: int, context: BlockContext, config: ResNetConfig, name: str
 ) -> KerasTensor:
     """1x1, 3x3, 1x1 residual block: (N, H, W, C) -> (N, H / stride, W / stride, 4 * planes).
 
@@ -52,25 +55,27 @@ def bottleneck(
     """
     width = branch_width(planes, config)
     y = conv1x1_bn_act(x, width, number=1, name=name)
-    y = conv3x3_bn_drop_act(y, width, slot, number=2, name=name)
+    y = conv3x3_bn_drop_act(y, width, context, number=2, name=name)
     y = blocks.conv(y, 4 * planes, 1, name=f"{name}.conv3")
     y = blocks.bn(y, gamma="zeros", name=f"{name}.bn3")
     if config.se_ratio:
         y = blocks.squeeze_excite(y, config.se_ratio, name=f"{name}.se")
-    return blocks.act(join(y, x, slot, config, name), name=f"{name}.act3")
+    return blocks.act(add_shortcut(y, x, context, config, name), name=f"{name}.act3")
 
 
-def basic(x: KerasTensor, planes: int, slot: Slot, config: ResNetConfig, name: str) -> KerasTensor:
+def basic(
+    x: KerasTensor, planes: int, context: BlockContext, config: ResNetConfig, name: str
+) -> KerasTensor:
     """Two 3x3 convolutions: (N, H, W, C) -> (N, H / stride, W / stride, planes).
 
     Source: He et al., arXiv:1512.03385, figure 5 (left).
     """
-    y = conv3x3_bn_drop_act(x, planes, slot, number=1, name=name)
-    y = blocks.conv(y, planes, 3, dilation=slot.dilation, name=f"{name}.conv2")
+    y = conv3x3_bn_drop_act(x, planes, context, number=1, name=name)
+    y = blocks.conv(y, planes, 3, dilation=context.dilation, name=f"{name}.conv2")
     y = blocks.bn(y, gamma="zeros", name=f"{name}.bn2")
     if config.se_ratio:
         y = blocks.squeeze_excite(y, config.se_ratio, name=f"{name}.se")
-    return blocks.act(join(y, x, slot, config, name), name=f"{name}.act2")
+    return blocks.act(add_shortcut(y, x, context, config, name), name=f"{name}.act2")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
@@ -102,7 +107,7 @@ class ResNetConfig(ResidualConfig):
 
 
 def preactivation(
-    x: KerasTensor, planes: int, slot: Slot, config: WideResNetConfig, name: str
+    x: KerasTensor, planes: int, context: BlockContext, config: WideResNetConfig, name: str
 ) -> KerasTensor:
     """Norm and ReLU in front of each of two 3x3 convolutions; the sum stays as it is.
 
@@ -110,14 +115,16 @@ def preactivation(
     arXiv:1603.05027. Where the shape changes, the shortcut starts behind the first ReLU.
     """
     y = blocks.act(blocks.bn(x, name=f"{name}.bn1"), name=f"{name}.act1")
-    if slot.stride != 1 or x.shape[-1] != planes:
+    if context.stride != 1 or x.shape[-1] != planes:
         x = y
-    y = blocks.conv(y, planes, 3, slot.stride, dilation=slot.first_dilation, name=f"{name}.conv1")
+    y = blocks.conv(
+        y, planes, 3, context.stride, dilation=context.first_dilation, name=f"{name}.conv1"
+    )
     y = blocks.bn(y, name=f"{name}.bn2")
-    y = blocks.drop_block(y, slot.drop_block, slot.drop_block_size, name=f"{name}.drop_block")
+    y = blocks.drop_block(y, context.drop_block, context.drop_block_size, name=f"{name}.drop_block")
     y = blocks.act(y, name=f"{name}.act2")
-    y = blocks.conv(y, planes, 3, dilation=slot.dilation, name=f"{name}.conv2")
-    return join(y, x, slot, config, name)
+    y = blocks.conv(y, planes, 3, dilation=context.dilation, name=f"{name}.conv2")
+    return add_shortcut(y, x, context, config, name)
 
 
 def bare_stem(x: KerasTensor, width: int, stride: int, prefix: str) -> KerasTensor:
@@ -140,7 +147,7 @@ class WideResNetConfig(ResidualConfig):
     stem: Stem = bare_stem
     shortcut: Shortcut = bare_projection
 
-    def backbone(self, images: KerasTensor, options: Options) -> KerasTensor:
+    def backbone(self, images: KerasTensor, options: BackboneOptions) -> KerasTensor:
         x = super().backbone(images, options)
         x = blocks.bn(x, name=f"{options.prefix}norm")
         return blocks.act(x, name=f"{options.prefix}norm.act")
@@ -211,4 +218,5 @@ WideResNet28_10 = Variant(
 )
 # fmt: on
 
-__all__ = public_names(globals())
+if not TYPE_CHECKING:  # A checker reads no computed list; without one it sees every name.
+    __all__ = public_names(globals())

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import difflib
 import functools
 import importlib.resources
 from typing import Any
+
+from keras_resnets.checks import nearest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -155,12 +156,10 @@ def find(architecture: str, tag: str) -> Pretrained:
             f"Received: weights={tag!r}"
         )
     # The beginning of a tag is the likeliest slip: "a1" for "a1_in1k".
-    near = [known for known in tags if tag and known.startswith(tag)]
-    near = near or difflib.get_close_matches(tag, tags, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    longer = next((known for known in tags if tag and known.startswith(tag)), tag)
     raise ValueError(
-        f"weights must be a published tag of {architecture!r}: {listed}.{hint} "
-        f"Received: weights={tag!r}"
+        f"weights must be a published tag of {architecture!r}: {listed}. "
+        f"{nearest(longer, tags)}Received: weights={tag!r}"
     )
 
 

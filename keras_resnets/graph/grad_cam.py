@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from keras import KerasTensor, layers, ops
 
-from keras_resnets.graph import way_back
-from keras_resnets.variant import is_number, require
+from keras_resnets.checks import is_number, require
+from keras_resnets.graph.walk import upstream
 
 _GLOBAL_POOLS = (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
 
@@ -108,7 +108,7 @@ def overlay(image: Any, heat: np.ndarray, alpha: float = 0.5) -> np.ndarray:
 
     Example:
 
-    >>> picture = keras_resnets.explain.overlay(preprocess.to_rgb(images)[0], heat[0])
+    >>> picture = keras_resnets.graph.grad_cam.overlay(preprocess.to_rgb(images)[0], heat[0])
     """
     image, heat = np.asarray(image, "float32"), np.asarray(heat, "float32")
     require(
@@ -145,7 +145,7 @@ def _parts(model: Any) -> tuple[KerasTensor, layers.Dense]:
         "model must be a functional keras.Model with one image input and one output",
         model=model,
     )
-    way = list(way_back(model, model.outputs[0]))
+    way = list(upstream(model, model.outputs[0]))
     classifier = next((step for step in way if isinstance(step, layers.Dense)), None)
     pools = [step for step in way if isinstance(step, _GLOBAL_POOLS) and not step.keepdims]
     # Networks without a global pool flatten their feature map.

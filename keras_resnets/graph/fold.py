@@ -10,8 +10,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_resnets.checks import require
 from keras_resnets.layers import GroupedConv2D
-from keras_resnets.variant import require
 
 # Exactly these classes: a subclass may do more to its kernel than convolve with it.
 _FOLDS_INTO = (layers.Conv2D, GroupedConv2D, layers.DepthwiseConv2D, layers.Dense)

@@ -14,12 +14,14 @@ import numpy as np
 import safetensors
 from keras import ops
 
-from keras_resnets import catalog, explain
-from keras_resnets.blocks import keras_name
-from keras_resnets.files import replacing
-from keras_resnets.preprocessing import Preprocessor, likeliest, preprocessor
-from keras_resnets.variant import is_count, require
-from keras_resnets.weights import checkpoint, convert, hub, pretrained
+from keras_resnets import catalog
+from keras_resnets.checks import is_count, require
+from keras_resnets.files import atomic_write
+from keras_resnets.graph import grad_cam
+from keras_resnets.layers.preprocessor import Preprocessor
+from keras_resnets.names import keras_name
+from keras_resnets.preprocessing import likeliest, preprocessor
+from keras_resnets.weights import checkpoint, fit, hub, published
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,11 +117,11 @@ def predict(
     names = _class_names(found, model.output_shape[-1])
     predictions = []
     for path, picture, images in zip(paths, pictures, batches, strict=True):
-        probabilities = ops.convert_to_numpy(explain.run(model, images))[0]
+        probabilities = ops.convert_to_numpy(grad_cam.run(model, images))[0]
         best = likeliest(probabilities, top)
         if picture is not None:
-            heat = explain.grad_cam(model, images, best[0])[0]
-            _write_picture(explain.overlay(prepare.to_rgb(images)[0], heat), picture)
+            heat = grad_cam.grad_cam(model, images, best[0])[0]
+            _write_picture(grad_cam.overlay(prepare.to_rgb(images)[0], heat), picture)
         classes = [
             ClassScore(rank, index, *(names[index] if names else (None, None)), float(value))
             for rank, index in enumerate(best, start=1)
@@ -175,20 +177,20 @@ def convert_file(
     channels = _channels_in(file, model)
     if channels != 3:
         model = _built(variant, file, channels)
-    convert.load_weights(model, file)
+    fit.load_weights(model, file)
 
     if target.endswith(".safetensors"):
         tag = published and published.tag
-        convert.save_safetensors(model, target, architecture=variant.name, tag=tag)
+        fit.save_safetensors(model, target, architecture=variant.name, tag=tag)
         return model
-    with replacing(target) as unfinished:
+    with atomic_write(target) as unfinished:
         save = model.save if target.endswith(".keras") else model.save_weights
         save(unfinished)
     return model
 
 
 def _built(variant: Any, file: checkpoint.Checkpoint, channels: int) -> keras.Model:
-    classes = convert.classes_in(file)
+    classes = fit.classes_in(file)
     return variant(weights=None, classes=classes, input_shape=(None, None, channels))
 
 
@@ -208,11 +210,11 @@ def _preprocessor_of(name: str, architecture: str, weights: Any) -> Preprocessor
     """The preprocessing of weights that are None, a tag, a file or a fetched repository."""
     if weights is None:
         return preprocessor(name)
-    if isinstance(weights, hub.HubCheckpoint):
+    if isinstance(weights, hub.HubRepository):
         config = weights.config or {}
         stated = "input_size" in {**config, **(config.get("pretrained_cfg") or {})}
         return preprocessor(config if stated else architecture)
-    if weights in pretrained.table().get(architecture, {}):
+    if weights in published.table().get(architecture, {}):
         return preprocessor(f"{architecture}.{weights}")
     metadata = _safetensors_metadata(weights)
     return preprocessor(metadata if "input_size" in metadata else architecture)
@@ -242,14 +244,14 @@ def _safetensors_metadata(path: str) -> dict[str, Any]:
 
 def _class_names(weights: Any, classes: int) -> Sequence[tuple[str, str]] | None:
     """Label and name of each class, if they are known."""
-    if isinstance(weights, hub.HubCheckpoint):
+    if isinstance(weights, hub.HubRepository):
         config = {**(weights.config or {})}
         labels = config.get("label_names")
         if isinstance(labels, list) and len(labels) == classes:
             descriptions = config.get("label_descriptions")
             descriptions = descriptions if isinstance(descriptions, dict) else {}
             return [(str(label), str(descriptions.get(label, label))) for label in labels]
-    names = pretrained.class_names()
+    names = published.class_names()
     return names if classes == len(names) else None
 
 
@@ -271,5 +273,5 @@ def _numbered(path: str | os.PathLike | None, count: int) -> list[str | None]:
 def _write_picture(picture: np.ndarray, path: str) -> None:
     from PIL import Image  # Here, so that importing this stays cheap.
 
-    with replacing(path) as unfinished:
+    with atomic_write(path) as unfinished:
         Image.fromarray(picture).save(unfinished)

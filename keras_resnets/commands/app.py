@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any
@@ -17,8 +16,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from keras_resnets import catalog, predict
-from keras_resnets.weights.pretrained import Pretrained
+from keras_resnets import catalog
+from keras_resnets.checks import nearest
+from keras_resnets.commands import predict
+from keras_resnets.weights.published import Pretrained
 
 app = typer.Typer(
     help="Residual image networks in Keras 3.",
@@ -89,8 +90,7 @@ def list_models(
     names = catalog.list_models(pattern, pretrained=pretrained)
     if not names:
         every = catalog.list_models(pretrained=pretrained)
-        near = difflib.get_close_matches(pattern.lower(), every)
-        hint = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
+        hint = nearest(pattern, every, most=3)
         raise ValueError(f"pattern must match a name. {hint}Received: pattern={pattern!r}")
     if pretrained:
         checkpoints = [catalog.find_tagged(name)[1] for name in names]
@@ -231,9 +231,9 @@ def export_model(
     as_json: AsJson = False,
 ) -> None:
     """Write a model for TensorFlow, LiteRT, ONNX Runtime or OpenVINO, and check the file."""
-    from keras_resnets.deploy import commands
+    from keras_resnets.commands.export import run_export
 
-    report = commands.run_export(
+    report = run_export(
         model,
         weights,
         out,
@@ -366,7 +366,7 @@ def train_model(
     process_id: Annotated[int | None, typer.Option(help="Which one this is, from 0.")] = None,
 ) -> None:
     """Train a model on your images, by a recipe; see also `keras-resnets recipes`."""
-    from keras_resnets.training import commands
+    from keras_resnets.commands.train import run_training
 
     options = dict(
         accumulate=accumulate,
@@ -387,7 +387,7 @@ def train_model(
     named = dict(
         epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, image_size=image_size
     )
-    commands.run_training(
+    run_training(
         out,
         data=data,
         model=model,
@@ -426,9 +426,9 @@ def evaluate_model(
     as_json: AsJson = False,
 ) -> None:
     """Count how often a model is right, by class too."""
-    from keras_resnets.training import commands
+    from keras_resnets.commands.train import run_evaluation
 
-    commands.run_evaluation(
+    run_evaluation(
         data,
         split,
         model,
@@ -455,9 +455,9 @@ def bench_data(
     as_json: AsJson = False,
 ) -> None:
     """Measure how many images a second a recipe's input pipeline delivers."""
-    from keras_resnets.training import commands
+    from keras_resnets.commands.train import run_bench_data
 
-    commands.run_bench_data(
+    run_bench_data(
         data,
         recipe,
         batch_size=batch_size,

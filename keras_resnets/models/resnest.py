@@ -21,29 +21,31 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from typing import TYPE_CHECKING
 
 from keras import KerasTensor, layers
 
-from keras_resnets import blocks
-from keras_resnets.blocks import keras_name
+from keras_resnets.checks import is_count, require, require_flag
 from keras_resnets.layers import SplitChannels
-from keras_resnets.residual import (
+from keras_resnets.models import blocks
+from keras_resnets.models.residual import (
     Block,
+    BlockContext,
     ResidualConfig,
     Shortcut,
-    Slot,
     Stem,
+    add_shortcut,
     branch_width,
     conv1x1_bn_act,
     conv3x3_bn_drop_act,
-    join,
     require_branch_width,
 )
-from keras_resnets.variant import Variant, is_count, public_names, require
+from keras_resnets.models.variant import Variant, public_names
+from keras_resnets.names import keras_name
 
 
 def split_attention_bottleneck(
-    x: KerasTensor, planes: int, slot: Slot, config: ResNeStConfig, name: str
+    x: KerasTensor, planes: int, context: BlockContext, config: ResNeStConfig, name: str
 ) -> KerasTensor:
     """1x1, split-attention 3x3, 1x1: (N, H, W, C) -> (N, H / stride, W / stride, 4 * planes).
 
@@ -51,27 +53,27 @@ def split_attention_bottleneck(
     not the convolution, takes the stride.
     """
     width = branch_width(planes, config)
-    pooled = slot.stride > 1
-    slot_of_conv = dataclasses.replace(slot, stride=1)
+    pooled = context.stride > 1
+    conv_context = dataclasses.replace(context, stride=1)
 
     y = conv1x1_bn_act(x, width, number=1, name=name)
     if pooled and config.avd_first:
-        y = blocks.average_pool(y, slot.stride, name=f"{name}.avd_first")
+        y = blocks.average_pool(y, context.stride, name=f"{name}.avd_first")
     if config.radix:
-        y = split_attention(y, width, slot_of_conv, config, f"{name}.conv2")
+        y = split_attention(y, width, conv_context, config, f"{name}.conv2")
     else:
         y = conv3x3_bn_drop_act(
-            y, width, slot_of_conv, number=2, groups=config.cardinality, name=name
+            y, width, conv_context, number=2, groups=config.cardinality, name=name
         )
     if pooled and not config.avd_first:
-        y = blocks.average_pool(y, slot.stride, name=f"{name}.avd_last")
+        y = blocks.average_pool(y, context.stride, name=f"{name}.avd_last")
     y = blocks.conv(y, 4 * planes, 1, name=f"{name}.conv3")
     y = blocks.bn(y, gamma="zeros", name=f"{name}.bn3")
-    return blocks.act(join(y, x, slot, config, name), name=f"{name}.act3")
+    return blocks.act(add_shortcut(y, x, context, config, name), name=f"{name}.act3")
 
 
 def split_attention(
-    x: KerasTensor, width: int, slot: Slot, config: ResNeStConfig, name: str
+    x: KerasTensor, width: int, context: BlockContext, config: ResNeStConfig, name: str
 ) -> KerasTensor:
     """Grouped 3x3 convolution whose splits are weighed by attention: keeps (N, H, W, width).
 
@@ -82,12 +84,12 @@ def split_attention(
         x,
         width * radix,
         3,
-        dilation=slot.first_dilation,
+        dilation=context.first_dilation,
         groups=cardinality * radix,
         name=f"{name}.conv",
     )
     x = blocks.bn(x, name=f"{name}.bn0")
-    x = blocks.drop_block(x, slot.drop_block, slot.drop_block_size, name=f"{name}.drop")
+    x = blocks.drop_block(x, context.drop_block, context.drop_block_size, name=f"{name}.drop")
     x = blocks.act(x, name=f"{name}.act0")
 
     # Equation 1: sum of the splits, averaged over the image. The two commute, and averaging first
@@ -163,11 +165,7 @@ class ResNeStConfig(ResidualConfig):
         super().__post_init__()
         require(is_count(self.radix, 0), "radix must be an int of at least 0", radix=self.radix)
         require_branch_width(self)
-        require(
-            isinstance(self.avd_first, bool),
-            "avd_first must be True or False",
-            avd_first=self.avd_first,
-        )
+        require_flag(avd_first=self.avd_first)
         if self.radix:
             for planes in self.planes:
                 self._require_whole_groups(branch_width(planes, self))
@@ -238,4 +236,5 @@ ResNeSt50_4s2x40d = Variant("resnest50d_4s2x40d", _fast("4s2x40d"))
 ResNeSt50_1s4x24d = Variant("resnest50d_1s4x24d", _fast("1s4x24d"))
 # fmt: on
 
-__all__ = public_names(globals())
+if not TYPE_CHECKING:  # A checker reads no computed list; without one it sees every name.
+    __all__ = public_names(globals())

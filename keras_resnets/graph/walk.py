@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import keras
-
-# Keras walks a graph by recursion, one Python frame a layer, when a model is built and again when
-# it is loaded, cloned or cut. ResNeSt-269 is a chain of some 2,200 layers; Python's default limit
-# of 1,000 frames would stop it. Set on import, because loading a model asks for nothing more.
-sys.setrecursionlimit(max(sys.getrecursionlimit(), 10_000))
 
 
 def flat_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
@@ -23,7 +17,7 @@ def flat_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
             yield layer
 
 
-def way_back(model: keras.Model, tensor: keras.KerasTensor) -> Iterator[keras.Operation]:
+def upstream(model: keras.Model, tensor: keras.KerasTensor) -> Iterator[keras.Operation]:
     """The operations from a tensor of the model back to its image, by the first input of each.
 
     The first, because of a product with a gate that is the feature map.

@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_resnets.blocks import keras_name
+from keras_resnets.checks import listed
 from keras_resnets.files import write_safetensors
-from keras_resnets.graph import flat_layers
+from keras_resnets.graph.walk import flat_layers
 from keras_resnets.layers.scheduled_rate import ScheduledRate
-from keras_resnets.weights import checkpoint, hub, layouts, pretrained
-from keras_resnets.weights.checkpoint import Checkpoint, listed
+from keras_resnets.names import keras_name
+from keras_resnets.weights import checkpoint, hub, layouts, published
+from keras_resnets.weights.checkpoint import StateDict
 
 # The leaves of a PyTorch module and the Keras variables they can be.
 _LEAVES = {
@@ -74,7 +75,7 @@ class LoadReport:
 
 def load_weights(
     model: keras.Model,
-    source: str | os.PathLike | Mapping[str, np.ndarray] | Checkpoint,
+    source: str | os.PathLike | Mapping[str, np.ndarray] | StateDict,
     *,
     strict: bool = True,
     prefix: str = "",
@@ -225,7 +226,7 @@ def _metadata(architecture: str, tag: str | None, more: Mapping[str, Any]) -> di
     if tag is not None:
         # A tag of one's own is as good; only a published one is known.
         with contextlib.suppress(ValueError):
-            known = pretrained.find(architecture, tag)
+            known = published.find(architecture, tag)
             values |= {field: getattr(known, field) for field in _PREPARATION}
     values |= more
     texts = {
@@ -282,7 +283,7 @@ class _Placed(NamedTuple):
         return f"{self.name}: {self.array.shape} -> {tuple(self.variable.shape)}"
 
 
-def classes_in(file: Checkpoint, prefix: str = "") -> int | None:
+def classes_in(file: StateDict, prefix: str = "") -> int | None:
     """Number of classes of a checkpoint's classifier, or None if it has none."""
     for path in ("fc", "head.fc"):
         key, axis = f"{path}.weight", 0
@@ -305,12 +306,12 @@ def _layers_by_name(model: keras.Model) -> dict[str, keras.layers.Layer]:
     return layers
 
 
-def _as_checkpoint(source) -> Checkpoint:
-    if isinstance(source, Checkpoint):
+def _as_checkpoint(source) -> StateDict:
+    if isinstance(source, StateDict):
         return source
     if isinstance(source, Mapping) and all(isinstance(name, str) for name in source):
         arrays = layouts.to_timm({name: np.asarray(array) for name, array in source.items()})
-        return checkpoint.checked(Checkpoint("mapping", "torch", arrays))
+        return checkpoint.checked(StateDict("mapping", "torch", arrays))
     if isinstance(source, (str, os.PathLike)):
         found = hub.is_source(source) or os.path.isdir(source)
         return checkpoint.read(hub.fetch(source).path if found else source)

@@ -3,143 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import inspect
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import KerasTensor
 
-from keras_resnets import blocks
-from keras_resnets.remat import BACKENDS, RematModel
-from keras_resnets.weights import checkpoint, convert, hub, pretrained
-
-
-def require(condition: bool, rule: str, **received: Any) -> None:
-    """Raises a ValueError that states the rule and what was received, unless it holds."""
-    if not condition:
-        raise ValueError(f"{rule}. Received: {_listed(received)}")
-
-
-def is_count(value: Any, minimum: int = 1) -> bool:
-    """Whether a value is a whole number of something (True and False are not)."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def require_ratio(**ratios: Any) -> None:
-    for key, value in ratios.items():
-        require(
-            is_number(value) and 0 <= value <= 1,
-            f"{key} must be a number from 0 to 1",
-            **{key: value},
-        )
-
-
-def require_rate(**rates: Any) -> None:
-    for key, value in rates.items():
-        require(
-            is_number(value) and 0 <= value < 1,
-            f"{key} must be a number from 0 to below 1",
-            **{key: value},
-        )
-
-
-def require_not_negative(**numbers: Any) -> None:
-    for key, value in numbers.items():
-        require(
-            is_number(value) and 0 <= value < float("inf"),
-            f"{key} must be a number from 0 up",
-            **{key: value},
-        )
-
-
-def _listed(values: dict[str, Any]) -> str:
-    return ", ".join(f"{key}={value!r}" for key, value in values.items())
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
-    """What training or a task changes about a backbone, checked by `Variant.__call__`."""
-
-    output_stride: int = 32
-    drop_path: float = 0.0
-    drop_block: float = 0.0
-    prefix: str = ""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class NetworkConfig:
-    """What every family's configuration has; a family adds its own fields and its backbone.
-
-    Attributes:
-        small_inputs: for images of about 32 pixels: the stem keeps the resolution and the stride
-            of the whole network is 8 instead of 32.
-        residual: False leaves out every shortcut ("plain" networks, the control of the degradation
-            experiment in He et al., arXiv:1512.03385, section 4.1).
-    """
-
-    small_inputs: bool = False
-    residual: bool = True
-
-    default_dropout: ClassVar[float] = 0.0
-    head: ClassVar[str] = ""  # Path in front of the classifier's `fc` in the checkpoints.
-
-    def __post_init__(self) -> None:
-        for field in ("small_inputs", "residual"):
-            value = getattr(self, field)
-            require(isinstance(value, bool), f"{field} must be True or False", **{field: value})
-
-    def __repr__(self) -> str:
-        """The fields, functions by their names."""
-        fields = (
-            f"{field.name}={getattr(value, '__name__', repr(value))}"
-            for field in dataclasses.fields(self)
-            for value in [getattr(self, field.name)]
-        )
-        return f"{type(self).__name__}({', '.join(fields)})"
-
-    @property
-    def stride(self) -> int:
-        """By how much the whole network shrinks an image."""
-        return 8 if self.small_inputs else 32
-
-    def check(self, options: Options) -> None:
-        """Raises a ValueError for options that this family cannot follow."""
-
-    def backbone(self, images: KerasTensor, options: Options) -> KerasTensor:
-        """Images (N, H, W, C) to the last feature map; names P1, P2, ... on the way."""
-        raise NotImplementedError
-
-    def top(
-        self,
-        features: KerasTensor,
-        *,
-        classes: int,
-        activation: str | Callable | None,
-        dropout: float,
-        pooling: str,
-        prefix: str,
-    ) -> KerasTensor:
-        """The last feature map to class scores (N, classes)."""
-        x = self.neck(self.pool(features, pooling, prefix), prefix)
-        return blocks.classifier(x, classes, activation, dropout, name=f"{prefix}{self.head}fc")
-
-    def pool(self, features: KerasTensor, pooling: str, prefix: str) -> KerasTensor:
-        """The last feature map to a vector (N, C)."""
-        return blocks.global_pool(features, pooling, name=f"{prefix}{self.head}global_pool")
-
-    def neck(self, x: KerasTensor, prefix: str) -> KerasTensor:
-        """What stands between pooling and classifier: in most families nothing."""
-        return x
+from keras_resnets.checks import (
+    described,
+    is_count,
+    nearest,
+    require,
+    require_flag,
+    require_rate,
+)
+from keras_resnets.graph.remat import BACKENDS, RematModel
+from keras_resnets.models import blocks
+from keras_resnets.models.network import BackboneOptions, NetworkConfig
+from keras_resnets.names import keras_name
+from keras_resnets.preparation import IMAGENET_MEAN, IMAGENET_STD
+from keras_resnets.weights import fit, published, source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,9 +57,9 @@ class Variant:
         object.__setattr__(self, "__doc__", "\n\n".join(parts))
 
     @property
-    def pretrained(self) -> dict[str, pretrained.Pretrained]:
+    def pretrained(self) -> dict[str, published.Pretrained]:
         """The published checkpoints by tag; any tag is a value of `weights`."""
-        return dict(pretrained.table().get(self.name, {}))
+        return dict(published.table().get(self.name, {}))
 
     def __call__(
         self,
@@ -245,7 +133,7 @@ class Variant:
         (1, 10)
         """
         config = _changed(self.config, config_changes)
-        options = Options(
+        options = BackboneOptions(
             output_stride=output_stride,
             drop_path=drop_path,
             drop_block=drop_block,
@@ -253,7 +141,7 @@ class Variant:
         )
         dropout = config.default_dropout if dropout is None else dropout
         name = self.name if name is None else name
-        _check_flags(
+        require_flag(
             include_top=include_top, include_preprocessing=include_preprocessing, remat=remat
         )
         require(
@@ -290,25 +178,25 @@ class Variant:
             **{_shape_argument(input_tensor): shape},
         )
         config.check(options)
-        known = _read_weights(self.name, weights)
-        tensors = known and known.file
+        found = source.read(self.name, weights)
+        state_dict = found and found.state_dict
 
         # Everything is checked; now build.
         images = input_tensor
         if images is None:
-            images = keras.Input(shape, name=blocks.keras_name(f"{prefix}image"))
+            images = keras.Input(shape, name=keras_name(f"{prefix}image"))
         x = images
         if include_preprocessing:
-            mean, std = known.normalization if known else _IMAGENET
+            mean, std = found.normalization if found else (IMAGENET_MEAN, IMAGENET_STD)
             x = blocks.normalize(x, mean, std, prefix)
         x = config.backbone(x, options)
         fresh_head = False
         if include_top:
-            found = convert.classes_in(tensors, prefix) if tensors else None
-            fresh_head = None not in (classes, found) and classes != found
+            own_classes = fit.classes_in(state_dict, prefix) if state_dict else None
+            fresh_head = None not in (classes, own_classes) and classes != own_classes
             x = config.top(
                 x,
-                classes=classes or found or self.classes,
+                classes=classes or own_classes or self.classes,
                 activation=classifier_activation,
                 dropout=dropout,
                 pooling=pooling or "avg",
@@ -317,14 +205,16 @@ class Variant:
         elif pooling:
             x = config.pool(x, pooling, prefix)
         model_class = RematModel if remat else keras.Model
-        model = model_class(images if input_tensor is None else _source(input_tensor), x, name=name)
-        if tensors:
-            convert.load_weights(
-                model, tensors, prefix=prefix, head="fresh" if fresh_head else "load"
+        model = model_class(
+            images if input_tensor is None else _inputs_of(input_tensor), x, name=name
+        )
+        if state_dict:
+            fit.load_weights(
+                model, state_dict, prefix=prefix, head="fresh" if fresh_head else "load"
             )
         if fresh_head:
             warnings.warn(
-                f"classes={classes} differs from the {found} classes of {known.name!r}: "
+                f"classes={classes} differs from the {own_classes} classes of {found.name!r}: "
                 "the backbone is loaded and the classifier starts from random weights.",
                 stacklevel=2,
             )
@@ -349,18 +239,12 @@ def _changed(config: NetworkConfig, changes: dict[str, Any]) -> NetworkConfig:
     fields = [field.name for field in dataclasses.fields(config)]
     for key in changes:
         if key not in fields:
-            near = difflib.get_close_matches(key, fields, 1)
-            hint = f"Did you mean {near[0]!r}? " if near else ""
             raise TypeError(
                 f"{key!r} is neither an argument nor a field of {type(config).__name__}. "
-                f"{hint}Its fields: {', '.join(fields)}. Received: {_listed({key: changes[key]})}"
+                f"{nearest(key, fields)}Its fields: {', '.join(fields)}. "
+                f"Received: {described({key: changes[key]})}"
             )
     return dataclasses.replace(config, **changes)
-
-
-def _check_flags(**flags: Any) -> None:
-    for key, value in flags.items():
-        require(isinstance(value, bool), f"{key} must be True or False", **{key: value})
 
 
 def _check_names(**names: Any) -> None:
@@ -409,9 +293,9 @@ def _input_shape(
             "input_tensor must have the shape (batch, height, width, channels)",
             input_tensor=input_tensor,
         )
-        names = {layer.name for layer in keras.Model(_source(input_tensor), input_tensor).layers}
+        names = {layer.name for layer in keras.Model(_inputs_of(input_tensor), input_tensor).layers}
         require(
-            blocks.keras_name(f"{prefix}P1") not in names,
+            keras_name(f"{prefix}P1") not in names,
             "prefix must differ from that of the network which input_tensor comes from",
             prefix=prefix,
         )
@@ -446,99 +330,7 @@ def _shape_argument(input_tensor: Any) -> str:
     return "input_shape" if input_tensor is None else "input_tensor"
 
 
-def _source(tensor: KerasTensor) -> KerasTensor | list[KerasTensor]:
+def _inputs_of(tensor: KerasTensor) -> KerasTensor | list[KerasTensor]:
     """The input or inputs that a tensor is computed from."""
     inputs = keras.utils.get_source_inputs(tensor)
     return inputs[0] if len(inputs) == 1 else inputs
-
-
-# What images are normalised with unless the weights say otherwise.
-_IMAGENET = (blocks.IMAGENET_MEAN, blocks.IMAGENET_STD)
-
-
-class _Weights(NamedTuple):
-    """Tensors to be loaded and what is known of them.
-
-    Attributes:
-        file: the tensors.
-        name: where they come from, for messages.
-        normalization: mean and standard deviation of the images that they expect.
-    """
-
-    file: checkpoint.Checkpoint
-    name: str
-    normalization: tuple[Sequence[float], Sequence[float]] = _IMAGENET
-
-
-def _read_weights(architecture: str, weights: Any) -> _Weights | None:
-    """The checkpoint's tensors: read before building, so that a bad file costs nothing."""
-    if weights is None:
-        return None
-    rule = (
-        "weights must be None (random) or the path of a file or folder that exists, a published "
-        "tag, or 'hf://owner/repository'"
-    )
-    require(isinstance(weights, (str, os.PathLike, hub.HubCheckpoint)), rule, weights=weights)
-    found, published = weights, None
-    if not isinstance(weights, hub.HubCheckpoint):
-        published = _published(architecture, weights)
-        if hub.is_source(weights) or (published is None and os.path.isdir(weights)):
-            found = hub.fetch(weights)
-        elif published is not None:
-            found = hub.fetch(published.source)
-        else:
-            require(os.path.isfile(weights), rule, weights=weights)
-            return _Weights(checkpoint.read(weights), os.fspath(weights))
-    _check_repository(architecture, found)
-    if published is not None:
-        _warn_of_licence(published.name, published.license)
-    elif found.license is not None:
-        _warn_of_licence(found.source, found.license)
-    file = checkpoint.read(found.path)
-    classes = convert.classes_in(file)
-    require(
-        None in (classes, found.classes) or classes == found.classes,
-        f"config.json must agree with its weights, whose classifier has {classes} classes",
-        num_classes=found.classes,
-        weights=found.source,
-    )
-    stated = found.normalization or (published and (published.mean, published.std))
-    return _Weights(file, found.source, stated or _IMAGENET)
-
-
-def _published(architecture: str, weights: str | os.PathLike) -> pretrained.Pretrained | None:
-    """The published checkpoint that `weights` names; None if it names a file or folder.
-
-    A tag wins over a folder of the same name, which can be written `"./name"`.
-    """
-    if not isinstance(weights, str) or not weights:
-        return None
-    tags = pretrained.table().get(architecture, {})
-    if hub.is_source(weights):
-        address = weights.partition("@")[0]
-        return next((row for row in tags.values() if row.source == address), None)
-    if weights in tags or weights == "imagenet":
-        return pretrained.find(architecture, weights)
-    is_path = os.path.basename(weights) != weights or checkpoint.is_readable(weights)
-    return None if is_path or os.path.exists(weights) else pretrained.find(architecture, weights)
-
-
-def _check_repository(architecture: str, found: hub.HubCheckpoint) -> None:
-    """Raises a ValueError if a config.json describes another network."""
-    if found.architecture is not None and found.architecture != architecture:
-        raise ValueError(
-            f"weights must be those of {architecture!r}; the config.json of {found.source!r} says "
-            f"{found.architecture!r}. Build that with create_model({found.source!r}), or pass "
-            f"the file itself to load it regardless. Received: weights={found.source!r}"
-        )
-    found.check()
-
-
-@functools.cache  # Once for each, whatever the filters of the `warnings` module say.
-def _warn_of_licence(name: str, licence: str) -> None:
-    if not pretrained.is_permissive(licence):
-        warnings.warn(
-            f"The weights {name!r} have the licence {licence!r}, which "
-            + ("forbids commercial use." if "-nc" in licence else "is not known to allow any use."),
-            stacklevel=5,
-        )

@@ -6,7 +6,7 @@ import re
 
 import keras
 
-from keras_resnets.variant import require
+from keras_resnets.checks import require
 
 
 def freeze(model: keras.Model, until: str, prefix: str = "") -> list[str]:

@@ -1,0 +1,120 @@
+"""Checks of arguments: every message states the rule and what was received.
+
+A rule that holds is nothing; one that does not is a ValueError, raised before any work starts.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import numbers
+from collections.abc import Iterable
+from typing import Any
+
+
+def require(condition: bool, rule: str, hint: str = "", /, **received: Any) -> None:
+    """Raises a ValueError that states the rule and what was received, unless it holds.
+
+    A hint, such as `nearest` makes, is a sentence of its own between the two.
+    """
+    if not condition:
+        raise ValueError(f"{rule}. {hint}Received: {described(received)}")
+
+
+def described(values: dict[str, Any]) -> str:
+    """Names and values for a message: `classes=0, pooling='x'`."""
+    return ", ".join(f"{key}={value!r}" for key, value in values.items())
+
+
+# Kinds of values ---------------------------------------------------------------------------------
+
+
+def is_count(value: Any, minimum: int = 1) -> bool:
+    """Whether a value is a whole number of something (True and False are not)."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= minimum
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number (True and False are not)."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def is_sequence(value: Any, length: int) -> bool:
+    """Whether a value is a tuple or list of so many items."""
+    return isinstance(value, (tuple, list)) and len(value) == length
+
+
+def require_flag(**flags: Any) -> None:
+    for key, value in flags.items():
+        require(isinstance(value, bool), f"{key} must be True or False", **{key: value})
+
+
+def require_count(**counts: Any) -> None:
+    for key, value in counts.items():
+        require(is_count(value), f"{key} must be a positive int", **{key: value})
+
+
+def require_ratio(**ratios: Any) -> None:
+    for key, value in ratios.items():
+        require(
+            is_number(value) and 0 <= value <= 1,
+            f"{key} must be a number from 0 to 1",
+            **{key: value},
+        )
+
+
+def require_rate(**rates: Any) -> None:
+    for key, value in rates.items():
+        require(
+            is_number(value) and 0 <= value < 1,
+            f"{key} must be a number from 0 to below 1",
+            **{key: value},
+        )
+
+
+def require_positive(**values: Any) -> None:
+    for key, value in values.items():
+        require(
+            is_number(value) and 0 < value < math.inf,
+            f"{key} must be a positive number",
+            **{key: value},
+        )
+
+
+def require_not_negative(**values: Any) -> None:
+    for key, value in values.items():
+        require(
+            is_number(value) and 0 <= value < math.inf,
+            f"{key} must be a number from 0 up",
+            **{key: value},
+        )
+
+
+def require_one_of(choices: Iterable[str], **values: Any) -> None:
+    """Raises unless each value is one of some names; the message suggests the nearest."""
+    choices = list(choices)
+    for key, value in values.items():
+        require(
+            isinstance(value, str) and value in choices,
+            f"{key} must be one of {', '.join(map(repr, choices))}",
+            nearest(value, choices),
+            **{key: value},
+        )
+
+
+# Words of messages -------------------------------------------------------------------------------
+
+
+def nearest(name: Any, known: Iterable[str], most: int = 1) -> str:
+    """`"Did you mean 'resnest50d'? "`, or nothing if no known name is near."""
+    near = difflib.get_close_matches(str(name).lower(), list(known), most)
+    return f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
+
+
+def listed(names: Iterable[str], most: int = 12) -> str:
+    """Names for a message; the end of a long list is a number."""
+    names = list(names)
+    if not names:
+        return "none"
+    more = f", ... {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,1 @@
+"""The networks: one file a family, on a shared vocabulary and skeleton."""

@@ -1,0 +1,87 @@
+"""What every network has: its configuration, and how strides and drop rates run through it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import ClassVar
+
+from keras import KerasTensor
+
+from keras_resnets.checks import require_flag
+from keras_resnets.models import blocks
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BackboneOptions:
+    """What training or a task changes about a backbone, checked by `Variant.__call__`."""
+
+    output_stride: int = 32
+    drop_path: float = 0.0
+    drop_block: float = 0.0
+    prefix: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """What every family's configuration has; a family adds its own fields and its backbone.
+
+    Attributes:
+        small_inputs: for images of about 32 pixels: the stem keeps the resolution and the stride
+            of the whole network is 8 instead of 32.
+        residual: False leaves out every shortcut ("plain" networks, the control of the degradation
+            experiment in He et al., arXiv:1512.03385, section 4.1).
+    """
+
+    small_inputs: bool = False
+    residual: bool = True
+
+    default_dropout: ClassVar[float] = 0.0
+    head: ClassVar[str] = ""  # Path in front of the classifier's `fc` in the checkpoints.
+
+    def __post_init__(self) -> None:
+        for field in ("small_inputs", "residual"):
+            require_flag(**{field: getattr(self, field)})
+
+    def __repr__(self) -> str:
+        """The fields, functions by their names."""
+        fields = (
+            f"{field.name}={getattr(value, '__name__', repr(value))}"
+            for field in dataclasses.fields(self)
+            for value in [getattr(self, field.name)]
+        )
+        return f"{type(self).__name__}({', '.join(fields)})"
+
+    @property
+    def stride(self) -> int:
+        """By how much the whole network shrinks an image."""
+        return 8 if self.small_inputs else 32
+
+    def check(self, options: BackboneOptions) -> None:
+        """Raises a ValueError for options that this family cannot follow."""
+
+    def backbone(self, images: KerasTensor, options: BackboneOptions) -> KerasTensor:
+        """Images (N, H, W, C) to the last feature map; names P1, P2, ... on the way."""
+        raise NotImplementedError
+
+    def top(
+        self,
+        features: KerasTensor,
+        *,
+        classes: int,
+        activation: str | Callable | None,
+        dropout: float,
+        pooling: str,
+        prefix: str,
+    ) -> KerasTensor:
+        """The last feature map to class scores (N, classes)."""
+        x = self.pre_logits(self.pool(features, pooling, prefix), prefix)
+        return blocks.classifier(x, classes, activation, dropout, name=f"{prefix}{self.head}fc")
+
+    def pool(self, features: KerasTensor, pooling: str, prefix: str) -> KerasTensor:
+        """The last feature map to a vector (N, C)."""
+        return blocks.global_pool(features, pooling, name=f"{prefix}{self.head}global_pool")
+
+    def pre_logits(self, x: KerasTensor, prefix: str) -> KerasTensor:
+        """What stands between pooling and classifier: in most families nothing."""
+        return x
