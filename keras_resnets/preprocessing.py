@@ -15,9 +15,9 @@ import numpy as np
 from keras import KerasTensor, ops
 
 from keras_resnets.catalog import find_variant
-from keras_resnets.checks import is_count, is_sequence, require, require_flag
+from keras_resnets.checks import is_count, require, require_flag
 from keras_resnets.layers.preprocessor import Preprocessor, normalised, require_rgb
-from keras_resnets.preparation import IMAGENET_MEAN, IMAGENET_STD
+from keras_resnets.preparation import IMAGENET_MEAN, IMAGENET_STD, Preparation
 from keras_resnets.weights import published
 
 
@@ -88,13 +88,20 @@ def preprocessor(
     """
     require_flag(test_size=test_size)
     if isinstance(name, Mapping):
-        return Preprocessor(**_from_mapping(name, test_size), backend=backend)
+        stated = Preparation.stated_in(name)
+        require(
+            stated is not None,
+            "name must be a mapping with an input_size, or with a pretrained_cfg that has one",
+            name=name,
+        )
+        return Preprocessor.of(stated.at_test_size() if test_size else stated, backend)
     if not isinstance(name, str):
         raise TypeError(
             "name must be a string, such as 'resnest50d.in1k', or a mapping. "
             f"Received: name={name!r}"
         )
-    return Preprocessor(**_from_catalog(name, test_size), backend=backend)
+    known = _from_catalog(name)
+    return Preprocessor.of(known.at_test_size() if test_size else known, backend)
 
 
 def decode_predictions(predictions: Any, top: int = 5) -> list[list[tuple[str, str, float]]]:
@@ -142,60 +149,13 @@ def likeliest(probabilities: np.ndarray, top: int) -> list[int]:
 # What weights say about themselves ---------------------------------------------------------------
 
 
-def _from_catalog(name: str, test_size: bool) -> dict[str, Any]:
-    """Arguments of the `Preprocessor` for an architecture's name, with or without a tag."""
+def _from_catalog(name: str) -> Preparation:
+    """The preparation of an architecture's name, with or without a tag."""
     architecture, _, tag = name.partition(".")
     variant = find_variant(architecture, received=name)
     entries = variant.pretrained.values()
     if tag:
-        entry = published.find(variant.name, tag)
-    elif any(entry.imagenet for entry in entries):
-        entry = published.find(variant.name, "imagenet")
-    else:
-        return {"size": 32 if variant.config.small_inputs else 224}
-    return _chosen(
-        test_size,
-        sizes=(entry.input_size, entry.test_input_size),
-        crops=(entry.crop_pct, entry.test_crop_pct),
-        others=dict(interpolation=entry.interpolation, mean=entry.mean, std=entry.std),
-    )
-
-
-def _from_mapping(config: Mapping[str, Any], test_size: bool) -> dict[str, Any]:
-    """Arguments of the `Preprocessor` for a hub's config.json or the pretrained_cfg in it."""
-    inner = config.get("pretrained_cfg", {})
-    require(isinstance(inner, Mapping), "pretrained_cfg must be a mapping", pretrained_cfg=inner)
-    config = {**config, **inner}
-    require(
-        "input_size" in config,
-        "name must be a mapping with an input_size, or with a pretrained_cfg that has one",
-        name=config,
-    )
-    require(
-        config.get("crop_mode", "center") in ("center", None),
-        "crop_mode must be 'center'",
-        crop_mode=config.get("crop_mode"),
-    )
-
-    def sides(key: str) -> tuple[int, int] | None:
-        value = config.get(key)
-        require(
-            value is None or is_sequence(value, 2) or (is_sequence(value, 3) and value[0] == 3),
-            f"{key} must be (3, height, width) or (height, width)",
-            **{key: value},
-        )
-        return value and tuple(value[-2:])
-
-    return _chosen(
-        test_size,
-        sizes=(sides("input_size"), sides("test_input_size")),
-        crops=(config.get("crop_pct"), config.get("test_crop_pct")),
-        others={key: config.get(key) for key in ("interpolation", "mean", "std")},
-    )
-
-
-def _chosen(test_size: bool, sizes: tuple, crops: tuple, others: dict[str, Any]) -> dict[str, Any]:
-    """Arguments at the training or the test size; what is not said is left to `Preprocessor`."""
-    size, crop = (pair[test_size] or pair[0] for pair in (sizes, crops))
-    arguments = dict(size=size, crop_pct=crop, **others)
-    return {key: value for key, value in arguments.items() if value is not None}
+        return published.find(variant.name, tag).preparation
+    if any(entry.imagenet for entry in entries):
+        return published.find(variant.name, "imagenet").preparation
+    return Preparation(size=32 if variant.config.small_inputs else 224)

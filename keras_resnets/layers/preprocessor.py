@@ -11,10 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_resnets.checks import is_count, is_number, is_sequence, require, require_one_of
-from keras_resnets.preparation import IMAGENET_MEAN, IMAGENET_STD
-
-INTERPOLATIONS = ("bilinear", "bicubic")
+from keras_resnets.checks import require, require_one_of
+from keras_resnets.preparation import IMAGENET_MEAN, IMAGENET_STD, Preparation
 
 
 @keras.saving.register_keras_serializable(package="keras_resnets")
@@ -80,33 +78,28 @@ class Preprocessor(keras.layers.Layer):
         if kwargs.get("dtype") is None:
             kwargs["dtype"] = keras.config.dtype_policy().variable_dtype
         super().__init__(**kwargs)
-        sides = (size, size) if is_count(size) else size
-        require(
-            is_sequence(sides, 2) and all(map(is_count, sides)),
-            "size must be (height, width) in pixels, or one positive int",
-            size=size,
+        self.preparation = Preparation(
+            size=size, crop_pct=crop_pct, interpolation=interpolation, mean=mean, std=std
         )
-        require(
-            is_number(crop_pct) and 0 < crop_pct <= 1,
-            "crop_pct must be a number above 0 and at most 1",
-            crop_pct=crop_pct,
-        )
-        require_one_of(INTERPOLATIONS, interpolation=interpolation)
-        for name, values in dict(mean=mean, std=std).items():
-            require(
-                is_sequence(values, 3)
-                and all(is_number(value) and math.isfinite(value) for value in values)
-                and (name == "mean" or min(values) > 0),
-                f"{name} must be 3 {'' if name == 'mean' else 'positive '}numbers, one a channel",
-                **{name: values},
-            )
         require_one_of(("keras", "pil"), backend=backend)
-        self.size = tuple(sides)
-        self.crop_pct = float(crop_pct)
+        self.size = self.preparation.size
+        self.crop_pct = self.preparation.crop_pct
         self.interpolation = interpolation
-        self.mean = tuple(map(float, mean))
-        self.std = tuple(map(float, std))
+        self.mean = self.preparation.mean
+        self.std = self.preparation.std
         self.backend = backend
+
+    @classmethod
+    def of(cls, preparation: Preparation, backend: str = "keras", **kwargs: Any) -> Preprocessor:
+        """The layer that prepares images as weights expect them, which must be RGB."""
+        require(
+            preparation.channels == 3,
+            "input_size must be (3, height, width): a Preprocessor makes RGB images",
+            input_size=(preparation.channels, *preparation.size),
+        )
+        fields = ("size", "crop_pct", "interpolation", "mean", "std")
+        stated = {field: getattr(preparation, field) for field in fields}
+        return cls(**stated, backend=backend, **kwargs)
 
     def call(self, inputs):
         require_rgb(inputs.shape, ranks=(3, 4))

@@ -19,6 +19,7 @@ import importlib.resources
 from typing import Any
 
 from keras_resnets.checks import nearest
+from keras_resnets.preparation import Preparation
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,11 @@ class Pretrained:
     def source(self) -> str:
         """Where the file is: `"hf://timm/resnest50d.in1k"`."""
         return f"hf://{self.hub_id}"
+
+    @property
+    def preparation(self) -> Preparation:
+        """How images are prepared for it."""
+        return Preparation.stated_in(dataclasses.asdict(self))
 
     @property
     def permissive(self) -> bool:
