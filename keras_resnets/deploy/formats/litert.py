@@ -7,7 +7,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from keras_resnets.checks import require
 from keras_resnets.deploy import verify
@@ -15,9 +15,6 @@ from keras_resnets.deploy.formats.format import LOSSY, ExportRequest, Format
 from keras_resnets.deploy.images import batches
 from keras_resnets.deploy.int8 import layers_in
 from keras_resnets.deploy.prepare import ExportGraph
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 
 def write(graph: ExportGraph, request: ExportRequest, path: Path, metadata: dict[str, Any]) -> None:
@@ -34,8 +31,8 @@ def write(graph: ExportGraph, request: ExportRequest, path: Path, metadata: dict
     _append(path, metadata)
 
 
-def _converter(folder: Path, request: ExportRequest) -> tf.lite.TFLiteConverter:
-    """A converter that is set to the precision."""
+def _converter(folder: Path, request: ExportRequest) -> Any:
+    """A `TFLiteConverter` that is set to the precision."""
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
@@ -66,9 +63,7 @@ def _append(path: Path, metadata: dict[str, Any]) -> None:
 # Layers that stay in float -----------------------------------------------------------------------
 
 
-def _with_floats(
-    converter: Callable[[], tf.lite.TFLiteConverter], keep_float: Iterable[str]
-) -> bytes:
+def _with_floats(converter: Callable[[], Any], keep_float: Iterable[str]) -> bytes:
     """An int8 file in which the operators of some layers compute in float.
 
     The converter has no option for it. Its debugger, which compares single layers in float and

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
@@ -13,9 +13,6 @@ from keras_resnets.deploy import verify
 from keras_resnets.deploy.formats.format import LOSSY, SIGNATURES, ExportRequest, Format
 from keras_resnets.deploy.prepare import ExportGraph
 from keras_resnets.layers.preprocessor import Preprocessor
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 
 def write(graph: ExportGraph, request: ExportRequest, path: Path, metadata: dict[str, Any]) -> None:
