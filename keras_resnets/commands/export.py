@@ -8,9 +8,10 @@ from typing import Any
 
 from keras_resnets.checks import require
 from keras_resnets.deploy.export import ExportReport, export
-from keras_resnets.deploy.formats import FORMATS, find_format
+from keras_resnets.deploy.formats import find_format, format_of
+from keras_resnets.deploy.inputs import inputs_of
 from keras_resnets.deploy.place import check_target
-from keras_resnets.layers.preprocessor import Preprocessor
+from keras_resnets.preparation import Preparation
 
 
 def run_export(
@@ -26,8 +27,7 @@ def run_export(
     **options: Any,
 ) -> ExportReport:
     """`keras-resnets export`; options that are not named here are those of `export`."""
-    suffixes = {target.suffix: name for name, target in FORMATS.items()}
-    format = format or suffixes.get(Path(out).suffix, "saved_model")
+    format = format or format_of(out)
     try:  # Before a model is built or loaded.
         check_target(out, find_format(format, precision), overwrite)
     except ImportError as error:
@@ -37,7 +37,9 @@ def run_export(
     from keras_resnets.training import evaluate
 
     subject = evaluate.load_subject(model, weights)
-    side = subject.image_size
+    preparation = Preparation(
+        size=subject.image_size, crop_pct=subject.crop_pct, interpolation=subject.interpolation
+    )
     return export(
         subject.model,
         out,
@@ -45,8 +47,10 @@ def run_export(
         precision=precision,
         batch=int(batch) if batch and batch.isdecimal() else batch,
         image_size=sizes,
-        preprocessing=Preprocessor((side, side), subject.crop_pct, subject.interpolation),
+        # Nobody states mean and deviation of a model that does not normalise by itself.
+        preprocessing=preparation if inputs_of(subject.model).takes_rgb else None,
         labels=_labels(model),
+        architecture=subject.published and subject.published.architecture,
         licence=subject.published and subject.published.license,
         overwrite=overwrite,
         **options,
