@@ -14,7 +14,7 @@ from keras import layers, ops
 from keras_resnets import catalog
 from keras_resnets.checks import require
 from keras_resnets.graph.fold import fold_batch_norms
-from keras_resnets.graph.walk import flat_layers, upstream
+from keras_resnets.graph.walk import flat_layers, graph_of
 from keras_resnets.layers import GroupedConv2D
 from keras_resnets.layers.preprocessor import Preprocessor
 from keras_resnets.preprocessing import preprocessor
@@ -192,4 +192,5 @@ def normalize(preprocessing: Preprocessor) -> layers.Layer:
 
 def _ending(model: keras.Model) -> Iterator[Any]:
     """The layers from the output backwards."""
-    return upstream(model, model.outputs[0])
+    calls = graph_of(model, opens=lambda nested: False).trunk()
+    return (call.operation for call in calls)
