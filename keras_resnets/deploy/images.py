@@ -141,7 +141,7 @@ def _as_taken(images: np.ndarray, uint8: bool, inputs: ImageInputs) -> np.ndarra
     if inputs.normalization is None or images.shape[-1] != 3:
         _check_range(images, None, None)
     else:
-        mean, std = inputs.normalization
+        mean, std = map(np.array, inputs.normalization)
         _check_range(images, float((-mean / std).min()), float(((1 - mean) / std).max()))
     return images
 

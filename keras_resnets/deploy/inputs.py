@@ -16,7 +16,7 @@ import numpy as np
 from keras import layers
 
 from keras_resnets.checks import require
-from keras_resnets.graph.walk import upstream
+from keras_resnets.graph.walk import graph_of
 from keras_resnets.layers.preprocessor import Preprocessor
 from keras_resnets.preparation import Preparation
 from keras_resnets.preprocessing import preprocessor
@@ -46,10 +46,10 @@ class ImageInputs:
         return dataclasses.replace(self, preparation=preparation)
 
     @property
-    def normalization(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Mean and deviation of values from 0 to 1, float32; None where they are not known."""
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """Mean and deviation of values from 0 to 1; None where they are not known."""
         known = _RGB_AS_IT_IS if self.takes_rgb else self.preparation
-        return known and (np.float32(known.mean), np.float32(known.std))
+        return known and (known.mean, known.std)
 
     def require_preparation(self, reason: str) -> Preparation:
         """The preparation; raises a ValueError that asks for it if nobody states it."""
@@ -62,7 +62,7 @@ class ImageInputs:
 
     def normalized(self, rgb: np.ndarray) -> np.ndarray:
         """uint8 RGB to the values that the model takes, which must be known."""
-        mean, std = self.normalization
+        mean, std = map(np.float32, self.normalization)
         return (rgb.astype("float32") / 255 - mean) / std
 
     def as_metadata(self, shape: tuple[int | None, ...]) -> dict[str, Any]:
@@ -164,10 +164,4 @@ def _scale(operation: keras.Operation) -> np.ndarray | None:
 
 def _from_the_image(model: keras.Model) -> Iterator[keras.Operation]:
     """The operations from the image to the output, those of nested models among them."""
-    if isinstance(model, keras.Sequential):
-        model = keras.Model(model.inputs[0], model.outputs[0])
-    for operation in reversed(list(upstream(model, model.outputs[0]))):
-        if isinstance(operation, keras.Model):
-            yield from _from_the_image(operation)
-        else:
-            yield operation
+    return (call.operation for call in reversed(list(graph_of(model).trunk())))

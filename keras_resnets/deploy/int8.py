@@ -15,6 +15,7 @@ import keras
 
 from keras_resnets.checks import require
 from keras_resnets.graph.walk import flat_layers
+from keras_resnets.names import early_layers
 
 PREPROCESSING = {"normalize", "preprocess"}  # Layers in front of the network.
 
@@ -25,10 +26,7 @@ def default_keep_float(model: keras.Model) -> tuple[str, ...]:
     They are a small part of the weights. `tests/test_quantize.py` holds networks of all families to
     their accuracy in float with this default.
     """
-    names = [layer.name for layer in flat_layers(model)]
-    if not any(name.endswith("features_0_conv_dw_conv") for name in names):
-        return ()
-    return tuple(name for name in names if re.search(r"(^|_)(stem|features_[01])_", name))
+    return tuple(early_layers(layer.name for layer in flat_layers(model)))
 
 
 def checked_keep_float(

@@ -8,12 +8,14 @@ from itertools import filterfalse, islice
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from keras_resnets.checks import require
 from keras_resnets.deploy.inputs import ImageInputs
 from keras_resnets.graph.fold import fold_batch_norms
-from keras_resnets.graph.walk import flat_layers, upstream
+from keras_resnets.graph.inference import copied, without_training_layers
+from keras_resnets.graph.walk import flat_layers, graph_of, require_functional
 from keras_resnets.layers import GroupedConv2D
 from keras_resnets.layers.preprocessor import Preprocessor
 
@@ -61,13 +63,14 @@ def prepare(
         uint8: whether uint8 RGB goes in and is normalised; otherwise images go in as the model
             takes them.
     """
-    if isinstance(model, keras.Sequential):  # It shows no graph to walk.
-        model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    model = require_functional(model)
     untouched = activation == "unchanged" and _computes_in(model, "float32")
     reference = model if untouched else copy(model, "float32")
-    core, unfolded = _folded(model) if fold else (None, None)
-    if core is None or not _computes_in(core, dtype):
-        core = copy(core or model, dtype)
+    core, unfolded = without_training_layers(model), None
+    if fold:
+        core, unfolded = _folded(core)
+    if core is model or not _computes_in(core, dtype):
+        core = copy(core, dtype)
     for network in (reference, core):
         name = set_activation(network, activation)
     for layer in flat_layers(core):
@@ -86,12 +89,12 @@ def prepare(
     )
 
 
-def _folded(model: keras.Model) -> tuple[keras.Model | None, str | None]:
-    """The model without batch norms, or why there is none."""
+def _folded(model: keras.Model) -> tuple[keras.Model, str | None]:
+    """The model without batch norms; or with them, and why they cannot be folded."""
     try:
         return fold_batch_norms(model), None
     except ValueError as error:
-        return None, str(error)
+        return model, str(error)
 
 
 def _entrance(
@@ -110,22 +113,16 @@ def copy(model: keras.Model, dtype: str) -> keras.Model:
 
     Preprocessing and the classifier compute in float32 in any case, and quantized layers stay.
     """
-    last = {layer.name for layer in islice(_ending(model), 2)}
+    last = {operation.name for operation in islice(_ending(model), 2)}
 
-    def clone(layer: layers.Layer) -> layers.Layer:
-        if isinstance(layer, keras.Model):
-            return copy(layer, dtype)
+    def config(layer: layers.Layer) -> dict[str, Any]:
         config = layer.get_config()
         if not getattr(layer, "quantization_mode", None):
             exact = layer.name in last or isinstance(layer, (layers.Rescaling, Preprocessor))
             config["dtype"] = "float32" if exact else dtype
-        return type(layer).from_config(config)
+        return config
 
-    twin = keras.models.clone_model(model, clone_function=clone)
-    twin.set_weights(model.get_weights())
-    if isinstance(twin, keras.Sequential):
-        twin = keras.Model(twin.inputs[0], twin.outputs[0], name=model.name)
-    return twin
+    return copied(model, config=config, nested=lambda inner: copy(inner, dtype))
 
 
 def _computes_in(model: keras.Model, dtype: str) -> bool:
@@ -176,14 +173,11 @@ def classifier_input(model: keras.Model) -> keras.Model | None:
 
 def normalize(inputs: ImageInputs) -> layers.Layer:
     """RGB values 0 to 255 to those that a model takes."""
-    mean, std = (values.astype("float64") for values in inputs.normalization)
+    mean, std = map(np.array, inputs.normalization)
     return layers.Rescaling((1 / (255 * std)).tolist(), (-mean / std).tolist(), name="preprocess")
 
 
 def _ending(model: keras.Model, *, nested: bool = False) -> Iterator[keras.Operation]:
     """The operations from the output backwards; those of nested models in their place, if so."""
-    for operation in upstream(model, model.outputs[0]):
-        if nested and isinstance(operation, keras.Model):
-            yield from _ending(operation, nested=True)
-        else:
-            yield operation
+    graph = graph_of(model, opens=lambda inner: nested)
+    return (call.operation for call in graph.trunk())

@@ -15,7 +15,7 @@ from keras_resnets.deploy.formats.format import SIGNATURES, ExportRequest, Forma
 from keras_resnets.deploy.images import representative
 from keras_resnets.deploy.inputs import ImageInputs, inputs_of
 from keras_resnets.deploy.place import check_target
-from keras_resnets.graph.walk import flat_layers
+from keras_resnets.graph.walk import flat_layers, require_functional
 from keras_resnets.layers.preprocessor import Preprocessor
 from keras_resnets.weights import published
 
@@ -83,24 +83,12 @@ def resolve(
 
 
 def _check_model(model: keras.Model, format: Format) -> None:
-    graph = isinstance(model, keras.Model) and hasattr(model, "operations")
-    require(
-        graph or (isinstance(model, keras.Sequential) and model.built),
-        "model must be a functional or built sequential keras.Model; make one of a subclassed "
-        "model with keras.Model(x, model(x)) for an x = keras.Input(...)",
-        model=model,
-    )
-    require(
-        len(model.inputs) == 1 and len(model.inputs[0].shape) == 4 and len(model.outputs) == 1,
-        "model must have one input of images (batch, height, width, channels) and one output",
-        inputs=[tensor.shape for tensor in model.inputs],
-        outputs=[tensor.shape for tensor in model.outputs],
-    )
+    require_functional(model, images=True, one_output=True)
     backend = keras.backend.backend()
     require(
-        backend == "tensorflow",
-        "exporting needs Keras' TensorFlow backend, whatever the model was trained on: save it, "
-        "and load and export it with KERAS_BACKEND=tensorflow",
+        backend == format.backend,
+        f"format {format.name!r} needs Keras' backend {format.backend}, whatever the model was "
+        f"trained on: save it, and load and export it with KERAS_BACKEND={format.backend}",
         backend=backend,
     )
     resizing = [layer.name for layer in flat_layers(model) if isinstance(layer, Preprocessor)]

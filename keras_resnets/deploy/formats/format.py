@@ -80,6 +80,7 @@ class Format:
         name: what `export` calls it.
         suffix: what its paths end in; a folder's in nothing.
         companions: suffixes of the files that lie beside that of the path and belong to it.
+        backend: Keras' backend that writes it.
         packages: what writing and running it needs: modules by the packages that have them.
         packages_for: what a precision needs besides.
         refused: precisions that it cannot hold: why, and what would work.
@@ -100,6 +101,7 @@ class Format:
     name: str
     suffix: str
     companions: tuple[str, ...] = ()
+    backend: str = "tensorflow"
     packages: Mapping[str, str]
     packages_for: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
     refused: Mapping[str, str]

@@ -58,7 +58,7 @@ def _bytes_endpoint(graph: ExportGraph, request: ExportRequest) -> tuple[Callabl
 
     preparation = request.inputs.preparation
     crop = Preprocessor.of(preparation.without_normalization(), name="crop")
-    mean, std = map(tf.constant, request.inputs.normalization)
+    mean, std = (tf.constant(values, tf.float32) for values in request.inputs.normalization)
 
     def decode(encoded: tf.Tensor) -> tf.Tensor:
         starts = [tf.strings.substr(encoded, 0, len(kind)) == kind for kind in _KINDS]
