@@ -65,7 +65,7 @@ class Classifier:
         sigmoid. Otherwise they are values, numbers as they come."""
         activation = self.metadata["activation"]
         logits = activation == "linear" and self._output["shape"][-1] != 1
-        return logits or activation in ("softmax", "log_softmax", "sigmoid", "hard_sigmoid")
+        return bool(logits) or activation in ("softmax", "log_softmax", "sigmoid", "hard_sigmoid")
 
     def answer(self, image: np.ndarray) -> np.ndarray:
         """Runs the model on an image.

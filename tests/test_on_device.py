@@ -110,7 +110,7 @@ top = on_device.Classifier({str(path)!r}).top(numpy.load({str(tmp_path / "image.
 assert not any("tensorflow" in name.split(".") for name in sys.modules)
 print(json.dumps(top))
 """
-    done = subprocess.run([device, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run([device, "-I", "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert_same(json.loads(done.stdout), expected_top(model, image, 5))
 
