@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from PIL import Image
-from test_train import ONE_BLOCK, pictures, tiny_config
+from tiny_runs import ONE_BLOCK, pictures, tiny_config
 
 from keras_resnets.files import UNFINISHED
 from keras_resnets.training import callbacks, checkpoints, train

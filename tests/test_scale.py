@@ -2,29 +2,25 @@
 
 import atexit
 import json
-import os
 import re
 import socket
 import subprocess
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 import typer
-from test_train import ONE_BLOCK, last_arrays, pictures, tiny_config
-from test_training import child_environment
+from processes import BACKEND, started
+from tiny_runs import ONE_BLOCK, last_arrays, pictures, tiny_config
 
 from keras_resnets.commands.app import app
 from keras_resnets.training import callbacks, distribute, train
 from keras_resnets.training.run_folder import RunFolder
 from tools import scale_requirements
 
-BACKEND = keras.backend.backend()
 on_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow's strategies")
 on_jax = pytest.mark.skipif(BACKEND != "jax", reason="several processes need JAX")
 
@@ -112,21 +108,6 @@ def as_one_of_two(out: str, address: str, index: str) -> None:
 
     with at_step(4, fail if index == "1" else lambda steps: None):
         train.train(config(), f"{out}/failing", placement=two)
-
-
-def started(function, *arguments, **variables: str) -> subprocess.Popen:
-    """A process in which a function of this file runs."""
-    environment = child_environment() | variables
-    environment["PYTHONPATH"] = os.pathsep.join(
-        [str(Path(__file__).parent), environment["PYTHONPATH"]]
-    )
-    code = f"import sys, test_scale; test_scale.{function.__name__}(*sys.argv[1:])"
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def finish(process: subprocess.Popen) -> str:
