@@ -4,7 +4,8 @@ import numpy as np
 from typer.testing import CliRunner
 
 from keras_resnets.commands.app import app
-from keras_resnets.training import callbacks, checkpoints, train
+from keras_resnets.training import callbacks, checkpoints
+from keras_resnets.training.config import resolve
 
 CLASSES = ("cross", "disc", "stripes")
 
@@ -27,7 +28,7 @@ ONE_BLOCK = dict(depths=(1,), planes=(16,))
 def tiny_config(recipe="quick", model="resnet20", data=DATA, changes=None, **options):
     """Three epochs of three steps."""
     changes = {"epochs": 3, "batch_size": 8, "image_size": 32, **TINY, **(changes or {})}
-    return train.resolve(data, model, recipe=recipe, changes=changes, **options)
+    return resolve(data, model, recipe=recipe, changes=changes, **options)
 
 
 def last_arrays(folder) -> dict[str, np.ndarray]:
