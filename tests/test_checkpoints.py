@@ -7,10 +7,10 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from cases import CASES, size_key
 from deterministic import random_images, random_state
 from goldens_io import parity, relative_error, values
 from keras import layers
+from nets import CASES, size_key
 from safetensors.numpy import save_file
 
 import keras_resnets as kr

@@ -18,7 +18,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from cases import CASES
+from nets import CASES
 from safetensors.numpy import save, save_file
 from test_checkpoints import assert_same, build, state_of, weights_of
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import goldens_io
 import pytest
-from cases import CASES, FULL
+from nets import CASES, FULL
 from test_training import BACKEND, child_environment
 
 import keras_resnets as kr
@@ -334,17 +334,17 @@ def test_every_field_is_changed_in_a_network_compared_with_pytorch(config, field
 
 
 def parts(configs) -> set[tuple[str, str, str]]:
-    """The functions that networks are put together from: block, stem, shortcut."""
+    """The functions that networks are put together from: block, stem, norm, attention, ..."""
     return {
-        (type(config).__name__, field.name, getattr(config, field.name).__name__)
+        (type(config).__name__, field.name, getattr(part, "__name__", repr(part)))
         for config in configs
         for field in dataclasses.fields(config)
-        if callable(getattr(config, field.name))
+        if callable(part := getattr(config, field.name))
     }
 
 
 @pytest.mark.parametrize("family", catalog.FAMILIES)
-def test_every_block_stem_and_shortcut_of_a_family_is_compared_with_pytorch(family):
+def test_every_part_of_a_family_is_compared_with_pytorch(family):
     offered = parts(variant.config for variant in variants_of(family))
     assert offered <= parts(map(_config, CASES.values()))
     # ReXNet is one formula, without exchangeable parts.

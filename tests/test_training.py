@@ -9,8 +9,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from cases import CASES
 from deterministic import random_images, random_state
+from nets import CASES
 
 import keras_resnets as kr
 

@@ -33,8 +33,9 @@ _LEAVES = {
     "running_var": ("moving_variance",),
 }
 
-# PyTorch's axis order (out, in, height, width) or (out, in) to Keras', by the rank of the kernel.
-_AXES = {4: (2, 3, 1, 0), 2: (1, 0)}
+# PyTorch's axis order to Keras', by the rank of the kernel: (out, in, height, width), (out, in,
+# width) and (out, in).
+_AXES = {4: (2, 3, 1, 0), 3: (2, 1, 0), 2: (1, 0)}
 
 # How images are prepared for published weights, for a file's metadata.
 _PREPARATION = ("mean", "std", "input_size", "crop_pct", "interpolation")
