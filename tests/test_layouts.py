@@ -23,7 +23,7 @@ from test_checkpoints import assert_same, build, state_of, weights_of
 
 import keras_resnets as kr
 from keras_resnets.names import keras_name
-from keras_resnets.weights import checkpoint, layouts
+from keras_resnets.weights import checkpoint
 
 pytestmark = pytest.mark.with_torch
 
@@ -475,13 +475,6 @@ def test_integers_are_no_weights():
 
 
 # And back -----------------------------------------------------------------------------------------
-
-
-def test_every_layers_name_leads_back_to_its_module():
-    for variant, golden in architectures().items():
-        for path in golden["state"]:
-            module = path.rpartition(".")[0]
-            assert layouts.module_path(keras_name(module)) == module, variant
 
 
 ONE_OF_EACH = ("resnet18d", "resnext50_32x4d", "resnest14d", "res2net50_26w_4s", "rexnet_100")

@@ -20,6 +20,7 @@ import numpy as np
 from keras_resnets.checks import require
 from keras_resnets.graph.walk import flat_layers
 from keras_resnets.layers.preprocessor import Preprocessor
+from keras_resnets.names import early_layers
 
 MOST_SAMPLES = 128  # Of a data set; ranges hardly change with more images.
 CALIBRATION_BATCH = 8
@@ -153,10 +154,7 @@ def default_keep_float(model: keras.Model) -> tuple[str, ...]:
     They are a small part of the weights. `tests/test_quantize.py` holds networks of all families to
     their accuracy in float with this default.
     """
-    names = [layer.name for layer in flat_layers(model)]
-    if not any(name.endswith("features_0_conv_dw_conv") for name in names):
-        return ()
-    return tuple(name for name in names if re.search(r"(^|_)(stem|features_[01])_", name))
+    return tuple(early_layers(layer.name for layer in flat_layers(model)))
 
 
 def checked_keep_float(

@@ -5,16 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 
-BACKENDS = ("tensorflow", "jax", "torch")  # Where Keras has `keras.remat`.
+from keras_resnets.names import block_of
 
-# The block that a layer is part of, by its name: "layer3_2_conv1" is in "layer3_2".
-_BLOCK = re.compile(r"(.*?(?:layer\d+|features)_\d+)_")
+BACKENDS = ("tensorflow", "jax", "torch")  # Where Keras has `keras.remat`.
 
 
 @keras.saving.register_keras_serializable(package="keras_resnets")
@@ -107,7 +105,7 @@ def _segments(model: keras.Model) -> Iterator[_Segment]:
     steps = [step for step in model.operations if not isinstance(step, keras.layers.InputLayer)]
     runs = [
         (block, list(group))
-        for block, group in itertools.groupby(steps, lambda step: _block_of(step.name))
+        for block, group in itertools.groupby(steps, lambda step: block_of(step.name))
     ]
     last_reader = {
         id(tensor): position
@@ -130,11 +128,6 @@ def _segments(model: keras.Model) -> Iterator[_Segment]:
             tuple(outputs),
             is_block=block is not None,
         )
-
-
-def _block_of(name: str) -> str | None:
-    found = _BLOCK.match(name)
-    return found and found[1]
 
 
 def _inputs(steps: Sequence[keras.Operation]) -> Iterator[keras.KerasTensor]:

@@ -37,7 +37,7 @@ from keras_resnets.layers import (
     PadChannels,
     Subsample2D,
 )
-from keras_resnets.names import keras_name
+from keras_resnets.names import keras_name, level_name
 
 
 class Norm(Protocol):
@@ -415,7 +415,7 @@ def normalize(
 
 def pyramid_level(x: KerasTensor, level: str, prefix: str) -> KerasTensor:
     """Names a tensor P1, P2, ... so that `feature_pyramid` finds it, in loaded models too."""
-    return layers.Identity(name=keras_name(f"{prefix}{level}"))(x)
+    return layers.Identity(name=level_name(level, prefix))(x)
 
 
 def global_pool(x: KerasTensor, pooling: str, *, name: str) -> KerasTensor:

@@ -25,7 +25,7 @@ from keras_resnets.checks import (
 from keras_resnets.graph.remat import BACKENDS, RematModel
 from keras_resnets.models import blocks
 from keras_resnets.models.network import BackboneOptions, NetworkConfig
-from keras_resnets.names import keras_name
+from keras_resnets.names import keras_name, level_name
 from keras_resnets.preparation import IMAGENET_MEAN, IMAGENET_STD
 from keras_resnets.weights import fit, published, source
 
@@ -295,7 +295,7 @@ def _input_shape(
         )
         names = {layer.name for layer in keras.Model(_inputs_of(input_tensor), input_tensor).layers}
         require(
-            keras_name(f"{prefix}P1") not in names,
+            level_name("P1", prefix) not in names,
             "prefix must differ from that of the network which input_tensor comes from",
             prefix=prefix,
         )

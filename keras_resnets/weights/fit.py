@@ -21,7 +21,7 @@ from keras_resnets.checks import listed
 from keras_resnets.files import write_safetensors
 from keras_resnets.graph.walk import flat_layers
 from keras_resnets.layers.scheduled_rate import ScheduledRate
-from keras_resnets.names import keras_name
+from keras_resnets.names import in_head, keras_name, module_path
 from keras_resnets.weights import checkpoint, hub, layouts, published
 from keras_resnets.weights.checkpoint import StateDict
 
@@ -39,9 +39,6 @@ _AXES = {4: (2, 3, 1, 0), 3: (2, 1, 0), 2: (1, 0)}
 
 # How images are prepared for published weights, for a file's metadata.
 _PREPARATION = ("mean", "std", "input_size", "crop_pct", "interpolation")
-
-# The classifier: `fc`, or everything in `head`.
-_HEAD_MODULES = ("fc", "head")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,14 +115,14 @@ def load_weights(
     file = _as_checkpoint(source)
     layers = _layers_by_name(model)
     stem = next((name for name in layers if _is_stem(name, layers[name], prefix)), None)
-    heads = {name for name in layers if _in_head(name, prefix)}
+    heads = {name for name in layers if in_head(name, prefix)}
     skip_head = head == "fresh" or not heads
 
     placed: list[_Placed] = []
     unexpected, adapted, skipped = [], [], []
     for name, array in file.arrays.items():
         layer_name, variable, axes = _target(name, file.layout, prefix, layers)
-        if skip_head and _in_head(layer_name, prefix):
+        if skip_head and in_head(layer_name, prefix):
             skipped.append(name)
         elif variable is None:
             if not name.endswith(checkpoint.COUNTER):
@@ -157,7 +154,7 @@ def load_weights(
     if strict and not report.fits:
         in_file = [f"{name} {file.arrays[name].shape}" for name in report.unexpected]
         in_model = [f"{key} {tuple(wanted[key].shape)}" for key in report.missing]
-        only_head = reshaped and all(_in_head(tensor.layer, prefix) for tensor in reshaped)
+        only_head = reshaped and all(in_head(tensor.layer, prefix) for tensor in reshaped)
         hint = ' Pass head="fresh" to keep the model\'s own classifier.' if only_head else ""
         raise ValueError(
             f"weights must fit the model: {file.source!r} does not fit {model.name!r}. "
@@ -245,7 +242,7 @@ def _pytorch_tensors(model: keras.Model, prefix: str) -> dict[str, np.ndarray]:
     for name, layer in _layers_by_name(model).items():
         if not name.startswith(keras_name(prefix)):
             continue
-        module = layouts.module_path(name.removeprefix(keras_name(prefix)))
+        module = module_path(name.removeprefix(keras_name(prefix)))
         for variable in layer.weights:
             if variable.name not in leaves:
                 unknown.append(f"{name}/{variable.name}")
@@ -349,14 +346,6 @@ def _has_checkpointed(layer: keras.layers.Layer) -> bool:
 def _is_stem(name: str, layer: keras.layers.Layer, prefix: str) -> bool:
     """Whether it is a convolution of this backbone; the first of them is the stem."""
     return isinstance(layer, keras.layers.Conv2D) and name.startswith(keras_name(prefix))
-
-
-def _in_head(layer_name: str, prefix: str) -> bool:
-    prefix = keras_name(prefix)
-    return any(
-        layer_name == f"{prefix}{module}" or layer_name.startswith(f"{prefix}{module}_")
-        for module in _HEAD_MODULES
-    )
 
 
 def _differs_in_channels(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:

@@ -92,17 +92,3 @@ def _rexnet_to_timm(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     if classifier is not None and classifier.ndim == 4 and classifier.shape[2:] == (1, 1):
         renamed["head.fc.weight"] = classifier[:, :, 0, 0]
     return renamed
-
-
-def module_path(layer_name: str) -> str:
-    """The dotted path of a layer's module in PyTorch: `keras_name` backwards.
-
-    Of all modules of the families only `conv_exp`, `conv_dw` and `conv_pwl` have an underscore of
-    their own; the tests compare every layer of every variant.
-
-    Example:
-
-    >>> module_path("features_3_conv_dw_bn")
-    'features.3.conv_dw.bn'
-    """
-    return re.sub(r"\bconv\.(exp|dw|pwl)\b", r"conv_\1", layer_name.replace("_", "."))
