@@ -12,7 +12,7 @@ import sys
 import goldens_io
 import pytest
 import typer
-from test_training import child_environment
+from processes import child_environment
 from typer.testing import CliRunner
 
 import keras_resnets as kr

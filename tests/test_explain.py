@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from deterministic import random_images
-from test_training import NETS, tiny_net
+from tiny_nets import NETS, tiny_net
 
 import keras_resnets as kr
 from keras_resnets.graph.grad_cam import overlay, run

@@ -5,7 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
-from test_training import NETS, tiny_net
+from tiny_nets import NETS, tiny_net
 
 import keras_resnets as kr
 from keras_resnets.training.optimizers import (

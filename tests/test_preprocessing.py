@@ -12,7 +12,7 @@ from deterministic import sample_positions
 from goldens_io import FOLDER
 from photographs import CONFIGS, PHOTOGRAPHS, SAMPLES, config_key, photograph
 from PIL import Image
-from test_training import child_environment
+from processes import child_environment
 
 import keras_resnets as kr
 from keras_resnets import preparation

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from test_training import batch, compiled, fit, tiny_net, values
+from tiny_nets import batch, compiled, fit, tiny_net, values
 
 import keras_resnets as kr
 from keras_resnets.graph.remat import RematModel

@@ -2,29 +2,28 @@
 
 import atexit
 import json
-import os
 import re
 import socket
 import subprocess
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 import typer
-from test_train import ONE_BLOCK, last_arrays, pictures, tiny_config
-from test_training import child_environment
+from processes import BACKEND, started
+from tiny_runs import ONE_BLOCK, last_arrays, pictures, tiny_config
 
 from keras_resnets.commands.app import app
-from keras_resnets.training import callbacks, distribute, train
+from keras_resnets.training import callbacks, distribute, errors
+from keras_resnets.training import run as run_module
+from keras_resnets.training.config import RunConfig
+from keras_resnets.training.run import Run, train
 from keras_resnets.training.run_folder import RunFolder
 from tools import scale_requirements
 
-BACKEND = keras.backend.backend()
 on_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow's strategies")
 on_jax = pytest.mark.skipif(BACKEND != "jax", reason="several processes need JAX")
 
@@ -32,7 +31,7 @@ on_jax = pytest.mark.skipif(BACKEND != "jax", reason="several processes need JAX
 DATA = {"train": pictures(40), "validation": pictures(21, seed=1)}
 
 
-def config(dtype: str = "float32", data=DATA, **options) -> train.RunConfig:
+def config(dtype: str = "float32", data=DATA, **options) -> RunConfig:
     # Synchronised batch norms, or two halves of a batch would have statistics of their own.
     changes = dict(ONE_BLOCK, ema=0.9, epochs=2)
     return tiny_config(data=data, changes=changes, sync_bn=True, dtype=dtype, **options)
@@ -66,7 +65,7 @@ def on_two_devices(out: str, dtype: str, stop: str) -> None:
     assert two.strategy is not None
     resume = Path(out).exists()
     with at_step(4 if stop == "stop" else 0, ask_to_stop):
-        train.train(config(dtype), out, placement=two, resume=resume)
+        train(config(dtype), out, placement=two, resume=resume)
 
 
 def as_one_of_two(out: str, address: str, index: str) -> None:
@@ -78,31 +77,31 @@ def as_one_of_two(out: str, address: str, index: str) -> None:
 
     # Only one is asked, in the middle of an epoch.
     action = ask_to_stop if index == "1" else lambda steps: None
-    with at_step(4, action), pytest.raises(callbacks.Interrupted) as stopped:
-        train.train(config(), f"{out}/two", placement=two)
+    with at_step(4, action), pytest.raises(errors.Interrupted) as stopped:
+        train(config(), f"{out}/two", placement=two)
     found["stopped"] = str(stopped.value)
-    result = train.train(config(), f"{out}/two", placement=two, resume=True)
+    result = train(config(), f"{out}/two", placement=two, resume=True)
     found["history"] = result.history
     found["evaluated"] = result.evaluation and result.evaluation.count
 
-    build = train.build
+    build = run_module.build
 
     def broken(*arguments):
         model = build(*arguments)
         model.trainable_variables[0].assign(model.trainable_variables[0] * np.nan)
         return model
 
-    train.build = broken
-    with pytest.raises(callbacks.DivergedError, match="not finite"):
-        train.train(config(), f"{out}/broken", placement=two)
-    train.build = build
+    run_module.build = broken
+    with pytest.raises(errors.DivergedError, match="not finite"):
+        train(config(), f"{out}/broken", placement=two)
+    run_module.build = build
     found["diverged"] = True
 
     elsewhere = f"{out}/two" if index == "0" else f"{out}/elsewhere"
     RunFolder(elsewhere).create()
     RunFolder(elsewhere).write_json("config.json", config().as_dict())
     with pytest.raises(ValueError, match="must see the same checkpoints"):
-        train.train(config(), elsewhere, placement=two, resume=True)
+        train(config(), elsewhere, placement=two, resume=True)
     found["shared"] = True
     atexit.unregister(distribute._end_at_once)  # What comes now has to ask for it again.
     Path(out, f"{index}.json").write_text(json.dumps(found))
@@ -111,22 +110,7 @@ def as_one_of_two(out: str, address: str, index: str) -> None:
         raise OSError("nothing is left")
 
     with at_step(4, fail if index == "1" else lambda steps: None):
-        train.train(config(), f"{out}/failing", placement=two)
-
-
-def started(function, *arguments, **variables: str) -> subprocess.Popen:
-    """A process in which a function of this file runs."""
-    environment = child_environment() | variables
-    environment["PYTHONPATH"] = os.pathsep.join(
-        [str(Path(__file__).parent), environment["PYTHONPATH"]]
-    )
-    code = f"import sys, test_scale; test_scale.{function.__name__}(*sys.argv[1:])"
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+        train(config(), f"{out}/failing", placement=two)
 
 
 def finish(process: subprocess.Popen) -> str:
@@ -162,7 +146,7 @@ def assert_same_ends(one: Path, two: Path, tolerance: float) -> None:
 )
 def test_two_devices_end_where_one_does(dtype, tolerance, lives, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    train.train(config(dtype), one)
+    train(config(dtype), one)
     for stop in lives:
         process = started(on_two_devices, two, dtype, stop)
         said = finish(process)
@@ -177,7 +161,7 @@ def test_two_devices_end_where_one_does(dtype, tolerance, lives, tmp_path):
 @on_jax
 @pytest.mark.backend
 def test_two_processes_end_where_one_does_and_stop_fail_and_resume_together(tmp_path):
-    one = train.train(config(), tmp_path / "one")
+    one = train(config(), tmp_path / "one")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -217,7 +201,7 @@ def test_balanced_class_weights_are_the_same_in_all_processes():
     weights = []
     for i in range(2):
         placement = distribute.Placement(distribute.Processes(2, i, "h:1"), 2)
-        run = train.Run(config(data=data, class_weights="balanced"), placement)
+        run = Run(config(data=data, class_weights="balanced"), placement)
         weights.append(run.class_weights)
     assert weights[0] == weights[1]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import goldens_io
 import pytest
 from nets import CASES, FULL
-from test_training import BACKEND, child_environment
+from processes import BACKEND, child_environment
 
 import keras_resnets as kr
 from keras_resnets import catalog

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from keras_resnets import catalog
 from keras_resnets.checks import nearest
 from keras_resnets.commands import predict
+from keras_resnets.commands.options import with_run_options
+from keras_resnets.commands.output import print_json, print_lines, print_table
 from keras_resnets.weights.published import Pretrained
 
 app = typer.Typer(
@@ -46,17 +46,6 @@ def errors_to_stderr() -> Iterator[None]:
         raise typer.Exit(getattr(stopped, "exit_code", 130)) from stopped
 
 
-def print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2))
-
-
-def print_lines(lines: Iterable[str], style: str | None = None) -> None:
-    """Prints lines whole: a name or an address cut in two by the terminal's width is no use."""
-    console = Console(markup=False, highlight=False)
-    for line in lines:
-        console.print(line, style=style, soft_wrap=True)
-
-
 def print_checkpoints(checkpoints: Sequence[Pretrained]) -> None:
     """Prints the catalog's table; checkpoints whose licence needs a look are coloured."""
     heading, *lines = catalog.checkpoint_table(checkpoints)
@@ -71,10 +60,7 @@ def print_scores(scores: Sequence[predict.ClassScore]) -> None:
     for score in scores:
         name = str(score.index) if score.name is None else f"{score.name} ({score.index})"
         table.add_row(str(score.rank), name, f"{score.probability:.4f}")
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:  # Into a pipe or a file it is as wide as it needs to be.
-        console.width = max(console.measure(table).maximum, 1)
-    console.print(table)
+    print_table(table)
 
 
 @app.command("list")
@@ -268,21 +254,13 @@ DataDir = Annotated[str | None, typer.Option(help="Where prepared tfds data sets
 StrictData = Annotated[
     bool, typer.Option("--strict-data", help="Stop at an image that cannot be read.")
 ]
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="NAME=VALUE",
-        help="Change a field of the recipe, its augmentation or the architecture: --set mixup=0.2 "
-        "--set depths=1,1,1. Again and again.",
-    ),
-]
 BatchSize = Annotated[int | None, typer.Option(help="Images a step, over all devices.")]
 ImageSize = Annotated[int | None, typer.Option(help="Side of the images in pixels.")]
 
 
 @app.command("train")
 @errors_to_stderr()
+@with_run_options
 def train_model(
     out: Annotated[str, typer.Option(help="Folder of the run, new or empty.")],
     data: Annotated[
@@ -299,39 +277,14 @@ def train_model(
     recipe: Annotated[
         str | None, typer.Option(help="See `keras-resnets recipes`. Default: quick.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
-    batch_size: BatchSize = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="For the recipe's batch; it is scaled to --batch-size.")
-    ] = None,
-    image_size: ImageSize = None,
-    changes: Set = None,
-    freeze: Annotated[
-        str | None, typer.Option(help="Keep everything up to this stage, such as layer2.")
-    ] = None,
-    accumulate: Annotated[
-        int | None, typer.Option(help="Batches whose gradients are averaged for an update.")
-    ] = None,
-    class_weights: Annotated[
-        str | None,
-        typer.Option(help='"balanced", or a JSON file with a weight for each class by name.'),
-    ] = None,
-    patience: Annotated[
-        int | None,
-        typer.Option(help="Stop after so many epochs without a better validation accuracy."),
-    ] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
-    jit: Annotated[
-        bool | None, typer.Option("--jit/--no-jit", help="Compile the step with XLA.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
-    deterministic: Annotated[
-        bool | None,
-        typer.Option("--deterministic", help="The same run, the same weights, bit by bit."),
-    ] = None,
-    data_dir: DataDir = None,
-    strict_data: Annotated[
-        bool | None, typer.Option("--strict-data", help="Stop at an image that cannot be read.")
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Change a field of the recipe, its augmentation or the architecture: "
+            "--set mixup=0.2 --set depths=1,1,1. Again and again.",
+        ),
     ] = None,
     resume: Annotated[
         bool,
@@ -343,17 +296,6 @@ def train_model(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be done, and stop.")
     ] = False,
-    checkpoint_every: Annotated[
-        int | None, typer.Option(help="Steps between checkpoints. Default: an epoch.")
-    ] = None,
-    keep: Annotated[int | None, typer.Option(help="How many checkpoints to keep.")] = None,
-    tensorboard: Annotated[
-        bool | None, typer.Option("--tensorboard", help="Write logs for TensorBoard.")
-    ] = None,
-    sync_bn: Annotated[
-        bool | None,
-        typer.Option("--sync-bn", help="Batch norms take their statistics over all devices."),
-    ] = None,
     devices: Annotated[
         int | None, typer.Option(help="Of this machine. Default: all accelerators.")
     ] = None,
@@ -364,37 +306,19 @@ def train_model(
         int | None, typer.Option(help="How many processes train together (JAX).")
     ] = None,
     process_id: Annotated[int | None, typer.Option(help="Which one this is, from 0.")] = None,
+    **options: Any,
 ) -> None:
     """Train a model on your images, by a recipe; see also `keras-resnets recipes`."""
     from keras_resnets.commands.train import run_training
+    from keras_resnets.training.config import parse_changes
 
-    options = dict(
-        accumulate=accumulate,
-        class_weights=class_weights,
-        data_dir=data_dir,
-        deterministic=deterministic,
-        dtype=dtype,
-        freeze=freeze,
-        jit=jit,
-        checkpoint_every=checkpoint_every,
-        keep=keep,
-        patience=patience,
-        seed=seed,
-        strict_data=strict_data,
-        sync_bn=sync_bn,
-        tensorboard=tensorboard,
-    )
-    named = dict(
-        epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, image_size=image_size
-    )
     run_training(
         out,
         data=data,
         model=model,
         weights=weights,
         recipe=recipe,
-        changes={key: value for key, value in named.items() if value is not None},
-        texts=changes or [],
+        changes=parse_changes(changes or []),
         options={key: value for key, value in options.items() if value is not None},
         resume=resume,
         dry_run=dry_run,
@@ -426,7 +350,7 @@ def evaluate_model(
     as_json: AsJson = False,
 ) -> None:
     """Count how often a model is right, by class too."""
-    from keras_resnets.commands.train import run_evaluation
+    from keras_resnets.commands.evaluate import run_evaluation
 
     run_evaluation(
         data,
@@ -455,7 +379,7 @@ def bench_data(
     as_json: AsJson = False,
 ) -> None:
     """Measure how many images a second a recipe's input pipeline delivers."""
-    from keras_resnets.commands.train import run_bench_data
+    from keras_resnets.commands.bench_data import run_bench_data
 
     run_bench_data(
         data,
@@ -477,18 +401,9 @@ def list_recipes(
     as_json: AsJson = False,
 ) -> None:
     """List the training recipes, or show one."""
-    from keras_resnets.training import recipe as recipes
+    from keras_resnets.commands.recipes import run_recipes
 
-    names = recipes.list_recipes() if name is None else [name]
-    found = {each: recipes.find_recipe(each) for each in names}
-    if as_json:
-        print_json({each: value.as_dict() for each, value in found.items()})
-    elif name is None:
-        for each in names:
-            print_lines([f"{each:<16}{recipes.recipe_source(each).splitlines()[0]}"])
-    else:
-        print_lines([recipes.recipe_source(name), ""])
-        print_lines(f"{key:<24}{value}" for key, value in found[name].as_dict().items())
+    run_recipes(name, as_json=as_json)
 
 
 if __name__ == "__main__":

@@ -23,23 +23,8 @@ from keras_resnets.layers.scheduled_rate import ScheduledRate
 from keras_resnets.training import checkpoints
 from keras_resnets.training.checkpoints import Progress
 from keras_resnets.training.distribute import Placement
+from keras_resnets.training.errors import DivergedError, Interrupted
 from keras_resnets.training.run_folder import RunFolder
-
-
-class DivergedError(ArithmeticError):
-    """The loss or a weight is not a finite number any more."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """Somebody asked the run to stop, and its checkpoint is written.
-
-    Attributes:
-        exit_code: what a command that was stopped so returns: 130 for Ctrl-C, 143 for SIGTERM.
-    """
-
-    def __init__(self, number: int, message: str) -> None:
-        super().__init__(message)
-        self.exit_code = 128 + number
 
 
 class Interrupts:

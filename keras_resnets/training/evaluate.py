@@ -71,6 +71,11 @@ class Evaluation:
         """Share of the images whose class is among the five likeliest."""
         return float(self.in_top5.sum() / self.count)
 
+    @property
+    def summary(self) -> str:
+        """`"top-1 97.22%, top-5 100.00% of 360 images"`."""
+        return f"top-1 {self.top1:.2%}, top-5 {self.top5:.2%} of {self.count:,} images"
+
     def by_class(self) -> list[dict[str, Any]]:
         """For each class its name, images, recall (its own accuracy), precision and top-5."""
         images, taken = self.confusion.sum(1), self.confusion.sum(0)

@@ -29,7 +29,7 @@ def write_report(
 
     Args:
         folder: of the run.
-        config: what the run was told; see `train.RunConfig.as_dict`.
+        config: what the run was told; see `RunConfig.as_dict`.
         versions: of the packages.
         history: what was measured, one mapping an epoch.
         evaluation: of the best weights.
