@@ -538,8 +538,9 @@ def test_metadata_says_what_the_weights_are(tmp_path):
     kr.save_safetensors(model, path, architecture="resnet18", tag="tv_in1k")
     metadata = metadata_of(path)
     assert json.loads(metadata["mean"]) == [0.485, 0.456, 0.406]
-    assert json.loads(metadata["input_size"]) == [224, 224]
+    assert json.loads(metadata["input_size"]) == [3, 224, 224]
     assert metadata["interpolation"] == "bilinear"
+    assert metadata["license"] == "bsd-3-clause"
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):

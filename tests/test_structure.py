@@ -34,6 +34,7 @@ FRAMEWORKS = {"jax", "tensorflow", "torch"}
 # the ground floor. `preparation` checks its fields; the rest of the ground floor stands by itself.
 GROUND = {"checks", "names", "preparation", "files"}
 _PARTS = {f"models.{name}" for name in ("blocks", "network", "residual", "variant")}
+_FILES = ("checkpoint", "facts", "layouts", "published")
 _BELOW_TRAINING = {"layers", "graph", "models", "weights", "catalog", "preprocessing"}
 ARROWS = {
     "checks": set(),
@@ -43,10 +44,7 @@ ARROWS = {
     "layers": {"layers"},
     "graph": {"layers", "graph"},
     # Files and their names know nothing of models.
-    **{
-        f"weights.{name}": {f"weights.{low}" for low in ("checkpoint", "layouts", "published")}
-        for name in ("checkpoint", "hub", "layouts", "published")
-    },
+    **{f"weights.{name}": {f"weights.{low}" for low in _FILES} for name in (*_FILES, "hub")},
     "weights": {"layers", "graph", "weights"},
     "models.blocks": {"layers"},
     "models.network": {"models.blocks"},

@@ -26,7 +26,7 @@ from keras_resnets.graph.remat import BACKENDS, RematModel
 from keras_resnets.models import blocks
 from keras_resnets.models.network import BackboneOptions, NetworkConfig
 from keras_resnets.names import keras_name, level_name
-from keras_resnets.preparation import IMAGENET_MEAN, IMAGENET_STD
+from keras_resnets.preparation import Preparation
 from keras_resnets.weights import fit, published, source
 
 
@@ -187,8 +187,8 @@ class Variant:
             images = keras.Input(shape, name=keras_name(f"{prefix}image"))
         x = images
         if include_preprocessing:
-            mean, std = found.normalization if found else (IMAGENET_MEAN, IMAGENET_STD)
-            x = blocks.normalize(x, mean, std, prefix)
+            stated = (found and found.preparation) or Preparation()
+            x = blocks.normalize(x, stated.mean, stated.std, prefix)
         x = config.backbone(x, options)
         fresh_head = False
         if include_top:

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import h5py
+import ml_dtypes  # It gives NumPy the type bfloat16, which safetensors then knows by name.
 import numpy as np
 import safetensors
 
 from keras_resnets.checks import listed
 from keras_resnets.weights import layouts
+from keras_resnets.weights.facts import Facts
 
 # PyTorch's count of batches that a batch norm has seen: an integer, without meaning here.
 COUNTER = "num_batches_tracked"
 
 # What training scripts call the weights inside a `.pth`, in the order in which they are looked for.
 _NESTED = ("state_dict", "model", "model_ema", "state_dict_ema")
+# How safetensors' names of types begin that NumPy lacks: float8 and shorter.
+_SHORT = ("F4", "F6_", "F8_")
 # What nn.DataParallel and torch.compile put in front of every name.
 _WRAPPERS = ("module.", "_orig_mod.")
 
@@ -34,11 +39,19 @@ class StateDict(NamedTuple):
         layout: `"torch"`: `layer1.0.conv1.weight`, arrays in PyTorch's axis order; `"keras"`:
             `layer1_0_conv1/0`, the layer's variables numbered, in Keras' axis order.
         arrays: array of each name.
+        metadata: texts that the file has about itself: a safetensors file's own; of a `.keras`
+            file, what its layers do to images. Others have none.
     """
 
     source: str
     layout: str
     arrays: Mapping[str, np.ndarray]
+    metadata: Mapping[str, str] = {}
+
+    @property
+    def facts(self) -> Facts:
+        """What the metadata says of the weights."""
+        return Facts(self.metadata)
 
 
 def read(path: str | os.PathLike) -> StateDict:
@@ -69,11 +82,27 @@ def read(path: str | os.PathLike) -> StateDict:
     path = os.fspath(path)
     if not is_readable(path):
         raise ValueError(f"weights must be a file ending in {ENDINGS}. Received: {path!r}")
-    layout, reader = next(found for end, found in _READERS.items() if path.endswith(end))
+    layout, reader, _ = next(found for end, found in _READERS.items() if path.endswith(end))
     arrays = reader(path)
     if layout == "torch":
         arrays = layouts.to_timm(_unwrapped(arrays))
-    return checked(StateDict(os.path.basename(path), layout, arrays))
+    return checked(StateDict(os.path.basename(path), layout, arrays, read_metadata(path)))
+
+
+def read_metadata(path: str | os.PathLike) -> dict[str, str]:
+    """The texts that a file has about itself, without its tensors; see `StateDict.metadata`.
+
+    Raises:
+        ValueError: if the file is damaged.
+        FileNotFoundError: if there is no such file.
+
+    Example:
+
+    >>> Facts(read_metadata("best.safetensors")).preparation.size
+    (224, 224)
+    """
+    path = os.fspath(path)
+    return next((found[2](path) for end, found in _READERS.items() if path.endswith(end)), {})
 
 
 def is_readable(path: str) -> bool:
@@ -118,49 +147,31 @@ def _unreadable(kind: str, path: str, error: Any) -> ValueError:
 # Layouts of PyTorch ------------------------------------------------------------------------------
 
 
-def _read_safetensors(path: str) -> dict[str, np.ndarray]:
+@contextlib.contextmanager
+def _safetensors(path: str) -> Iterator[Any]:
+    """A safetensors file, open; whatever is wrong with it is said in our words."""
     try:
         # The library's own message for a folder is about a device.
         with open(path, "rb"), safetensors.safe_open(path, framework="np") as file:
-            names = list(file.keys())
-            types = {name: file.get_slice(name).get_dtype() for name in names}
-            arrays = {name: file.get_tensor(name) for name in names if types[name] != "BF16"}
-        return arrays | _bfloat16_tensors(path, [name for name in names if types[name] == "BF16"])
+            yield file
     except FileNotFoundError:
         raise
-    except (
-        safetensors.SafetensorError,
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,  # A type that NumPy lacks, such as float8.
-        AttributeError,  # The same in older versions.
-    ) as error:
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise _unreadable("safetensors", path, error) from error
 
 
-def _bfloat16_tensors(path: str, names: list[str]) -> dict[str, np.ndarray]:
-    """The tensors of a type that NumPy lacks.
-
-    The library has checked the header before, so its offsets can be trusted.
-    """
-    if not names:
-        return {}
-    arrays = {}
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        for name in names:
-            begin, end = header[name]["data_offsets"]
-            file.seek(8 + length + begin)
-            halves = np.frombuffer(file.read(end - begin), "<u2")
-            arrays[name] = _widened(halves).reshape(header[name]["shape"])
-    return arrays
+def _read_safetensors(path: str) -> dict[str, np.ndarray]:
+    with _safetensors(path) as file:
+        types = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+        short = [f"{name} ({kind})" for name, kind in types.items() if kind.startswith(_SHORT)]
+        if short:
+            raise ValueError(f"weights must have 16 bits or more; these have not: {listed(short)}")
+        return {name: file.get_tensor(name) for name in types}
 
 
-def _widened(halves: np.ndarray) -> np.ndarray:
-    """Numbers in bfloat16, given as uint16, in float32, of which they are the upper halves."""
-    return (halves.astype(np.uint32) << 16).view(np.float32)
+def _safetensors_metadata(path: str) -> dict[str, str]:
+    with _safetensors(path) as file:
+        return dict(file.metadata() or {})
 
 
 def _read_pth(path: str) -> dict[str, np.ndarray]:
@@ -238,11 +249,51 @@ def _read_weights_h5(path: str) -> dict[str, np.ndarray]:
 
 
 def _read_keras(path: str) -> dict[str, np.ndarray]:
-    """The weights inside a saved model; its architecture is not looked at."""
+    """The weights inside a saved model."""
+    with _archive(path) as archive:
+        content = io.BytesIO(archive.read("model.weights.h5"))
+    return _read_h5(content, path, ".keras")
+
+
+def _keras_metadata(path: str) -> dict[str, str]:
+    """How the layers of a saved model prepare images: what ours that do so are configured with."""
+    with _archive(path) as archive:
+        config = json.loads(archive.read("config.json"))
+    stated = next(filter(None, map(_stated_by_layer, _objects(config))), {})
+    return {key: json.dumps(value) for key, value in stated.items()}
+
+
+def _stated_by_layer(layer: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a layer's configuration says about images; None for other layers."""
+    kind, config = layer.get("class_name"), layer.get("config")
+    if not isinstance(config, dict):
+        return None
+    if kind == "Preprocessor":
+        fields = ("crop_pct", "interpolation", "mean", "std")
+        return {"input_size": [3, *config["size"]], **{field: config[field] for field in fields}}
+    if kind == "Rescaling" and config["name"].endswith("normalize"):
+        std = [1 / (255 * scale) for scale in config["scale"]]
+        mean = [-shift * deviation for shift, deviation in zip(config["offset"], std, strict=True)]
+        return {"mean": [round(v, 6) for v in mean], "std": [round(v, 6) for v in std]}
+    return None
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    """All objects in a JSON value, from the outside in."""
+    if isinstance(value, dict):
+        yield value
+    if isinstance(value, (dict, list)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _objects(inner)
+
+
+@contextlib.contextmanager
+def _archive(path: str) -> Iterator[zipfile.ZipFile]:
+    """A `.keras` file, open; whatever is wrong with it is said in our words."""
     with _opened(path, ".keras") as file:
         try:
             with zipfile.ZipFile(file) as archive:
-                content = io.BytesIO(archive.read("model.weights.h5"))
+                yield archive
         except (
             zipfile.BadZipFile,
             zlib.error,
@@ -253,7 +304,6 @@ def _read_keras(path: str) -> dict[str, np.ndarray]:
             RuntimeError,  # Encrypted, or compressed in a way that Python lacks.
         ) as error:
             raise _unreadable(".keras", path, error) from error
-    return _read_h5(content, path, ".keras")
 
 
 def _read_h5(file: str | io.BytesIO, path: str, kind: str) -> dict[str, np.ndarray]:
@@ -271,7 +321,7 @@ def _read_h5(file: str | io.BytesIO, path: str, kind: str) -> dict[str, np.ndarr
                 # Keras marks what HDF5 has no type for.
                 is_bfloat16 = array.attrs.get("dtype") == "bfloat16"
                 values = np.asarray(array)
-                arrays[f"{name}/{key}"] = _widened(values.view("<u2")) if is_bfloat16 else values
+                arrays[f"{name}/{key}"] = values.view(ml_dtypes.bfloat16) if is_bfloat16 else values
 
     try:
         with h5py.File(file) as content:
@@ -283,12 +333,17 @@ def _read_h5(file: str | io.BytesIO, path: str, kind: str) -> dict[str, np.ndarr
     return arrays
 
 
+def _no_metadata(path: str) -> dict[str, str]:
+    return {}
+
+
+# By a file's ending: the layout of its names, what reads its arrays, and what its metadata.
 _READERS = {
-    ".safetensors": ("torch", _read_safetensors),
-    ".pth": ("torch", _read_pth),
-    ".pt": ("torch", _read_pth),
-    ".bin": ("torch", _read_pth),
-    ".weights.h5": ("keras", _read_weights_h5),
-    ".keras": ("keras", _read_keras),
+    ".safetensors": ("torch", _read_safetensors, _safetensors_metadata),
+    ".pth": ("torch", _read_pth, _no_metadata),
+    ".pt": ("torch", _read_pth, _no_metadata),
+    ".bin": ("torch", _read_pth, _no_metadata),
+    ".weights.h5": ("keras", _read_weights_h5, _no_metadata),
+    ".keras": ("keras", _read_keras, _keras_metadata),
 }
 ENDINGS = ", ".join(list(_READERS)[:-1]) + f" or {list(_READERS)[-1]}"

@@ -37,9 +37,6 @@ _LEAVES = {
 # width) and (out, in).
 _AXES = {4: (2, 3, 1, 0), 3: (2, 1, 0), 2: (1, 0)}
 
-# How images are prepared for published weights, for a file's metadata.
-_PREPARATION = ("mean", "std", "input_size", "crop_pct", "interpolation")
-
 
 @dataclasses.dataclass(frozen=True)
 class LoadReport:
@@ -187,8 +184,8 @@ def save_safetensors(
         path: the file, ending in `.safetensors`.
         architecture: for the file's metadata; default: the model's name, which is the variant's
             unless it was built with another.
-        tag: name of the weights, for the metadata. That of published weights brings along how
-            their images are prepared.
+        tag: name of the weights, for the metadata. That of published weights brings along their
+            licence and how their images are prepared.
         metadata: more of it; values that are no strings are written as JSON.
         prefix: the one that the backbone was built with; layers without it are left out.
 
@@ -225,7 +222,7 @@ def _metadata(architecture: str, tag: str | None, more: Mapping[str, Any]) -> di
         # A tag of one's own is as good; only a published one is known.
         with contextlib.suppress(ValueError):
             known = published.find(architecture, tag)
-            values |= {field: getattr(known, field) for field in _PREPARATION}
+            values |= {"license": known.license, **known.preparation.as_metadata()}
     values |= more
     texts = {
         key: value if isinstance(value, str) else json.dumps(value)
