@@ -53,6 +53,11 @@ class NetworkConfig:
         return f"{type(self).__name__}({', '.join(fields)})"
 
     @property
+    def image_size(self) -> int:
+        """Side of the images that such networks are usually for."""
+        return 32 if self.small_inputs else 224
+
+    @property
     def stride(self) -> int:
         """By how much the whole network shrinks an image."""
         return 8 if self.small_inputs else 32

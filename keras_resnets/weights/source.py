@@ -90,7 +90,7 @@ def find(architecture: str, weights: Any) -> Weights | None:
     Args:
         architecture: timm's name of the network that they are for.
         weights: None for random weights; a published tag; `"hf://owner/repository"`, a folder or a
-            `HubRepository`; or a file.
+            `HubRepository`; a file; or `Weights` that were found before.
 
     Returns:
         The weights; None for random ones.
@@ -104,8 +104,8 @@ def find(architecture: str, weights: Any) -> Weights | None:
     >>> find("resnet50", "runs/flowers/best.safetensors").preparation.size
     (224, 224)
     """
-    if weights is None:
-        return None
+    if weights is None or isinstance(weights, Weights):
+        return weights
     rule = (
         "weights must be None (random) or the path of a file or folder that exists, a published "
         "tag, or 'hf://owner/repository'"
