@@ -21,16 +21,15 @@ from test_saving import run_child
 
 import keras_resnets as kr
 
+VERSIONS = ("version_0_1",)  # By name: a folder that is gone fails.
 TOLERANCE = (
     1e-5  # Of the largest output: on other machines and backends sums are added up otherwise.
 )
 
 
-@pytest.fixture(
-    scope="module", params=sorted(version_io.FOLDER.glob("version_*")), ids=lambda p: p.name
-)
+@pytest.fixture(scope="module", params=VERSIONS)
 def version(request) -> Path:
-    return request.param
+    return version_io.FOLDER / request.param
 
 
 @pytest.fixture(scope="module")
