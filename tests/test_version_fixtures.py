@@ -22,9 +22,8 @@ from test_saving import run_child
 import keras_resnets as kr
 
 VERSIONS = ("version_0_1",)  # By name: a folder that is gone fails.
-TOLERANCE = (
-    1e-5  # Of the largest output: on other machines and backends sums are added up otherwise.
-)
+# Of the largest output: on other machines and backends sums are added up otherwise.
+TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
