@@ -21,16 +21,14 @@ from test_saving import run_child
 
 import keras_resnets as kr
 
-TOLERANCE = (
-    1e-5  # Of the largest output: on other machines and backends sums are added up otherwise.
-)
+VERSIONS = ("version_0_1",)  # By name: a folder that is gone fails.
+# Of the largest output: on other machines and backends sums are added up otherwise.
+TOLERANCE = 1e-5
 
 
-@pytest.fixture(
-    scope="module", params=sorted(version_io.FOLDER.glob("version_*")), ids=lambda p: p.name
-)
+@pytest.fixture(scope="module", params=VERSIONS)
 def version(request) -> Path:
-    return request.param
+    return version_io.FOLDER / request.param
 
 
 @pytest.fixture(scope="module")
