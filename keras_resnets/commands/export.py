@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from keras_resnets.checks import require
-from keras_resnets.deploy.export import ExportReport, check_target, export
-from keras_resnets.deploy.formats import FORMATS, check_packages, check_precision
+from keras_resnets.deploy.export import ExportReport, export
+from keras_resnets.deploy.formats import FORMATS, find_format
+from keras_resnets.deploy.place import check_target
 from keras_resnets.layers.preprocessor import Preprocessor
 
 
@@ -25,15 +26,12 @@ def run_export(
     **options: Any,
 ) -> ExportReport:
     """`keras-resnets export`; options that are not named here are those of `export`."""
-    suffixes = {each.suffix: name for name, each in FORMATS.items()}
+    suffixes = {target.suffix: name for name, target in FORMATS.items()}
     format = format or suffixes.get(Path(out).suffix, "saved_model")
-    # Before a model is built or loaded.
-    check_precision(format, precision)
-    try:
-        check_packages(format, precision)
+    try:  # Before a model is built or loaded.
+        check_target(out, find_format(format, precision), overwrite)
     except ImportError as error:
         raise ValueError(str(error)) from error
-    check_target(out, format, overwrite)
     sizes = _sizes(image_size)
 
     from keras_resnets.training import evaluate

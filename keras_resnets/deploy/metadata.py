@@ -1,6 +1,7 @@
-"""What an exported file says about itself, in each format's own way.
+"""What an exported file says about itself.
 
-The keys are the same everywhere, and so are their values, JSON:
+The keys are the same in every format, and so are their values, JSON; how a file holds them is its
+format's.
 
 - `architecture`: name of the model.
 - `labels`: names of the classes in the order of the outputs; empty where they are not known.
@@ -15,33 +16,24 @@ The keys are the same everywhere, and so are their values, JSON:
 
 from __future__ import annotations
 
-import json
-import zipfile
-from pathlib import Path
 from typing import Any
 
-
-def write_saved_model(path: Path, metadata: dict[str, Any]) -> None:
-    """As `assets.extra/metadata.json`, the folder for what TensorFlow leaves alone."""
-    folder = path / "assets.extra"
-    folder.mkdir()
-    folder.joinpath("metadata.json").write_text(json.dumps(metadata, indent=2), encoding="utf-8")
+from keras_resnets.deploy.formats.format import ExportRequest
+from keras_resnets.deploy.prepare import ExportGraph
 
 
-def write_litert(path: Path, metadata: dict[str, Any]) -> None:
-    """As a zip archive behind the model, the convention of LiteRT's associated files.
-
-    Interpreters do not look behind the model, and `zipfile.ZipFile(path)` finds the archive.
-    """
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("labels.txt", "".join(f"{label}\n" for label in metadata["labels"]))
-        archive.writestr("metadata.json", json.dumps(metadata, indent=2))
-
-
-def write_onnx(path: Path, metadata: dict[str, Any]) -> None:
-    """As `metadata_props`, an entry a key."""
-    import onnx
-
-    model = onnx.load(path)
-    onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in metadata.items()})
-    onnx.save(model, path)
+def describe(graph: ExportGraph, request: ExportRequest) -> dict[str, Any]:
+    """The metadata of what is about to be written."""
+    return {
+        "architecture": graph.network.name,
+        "labels": request.labels,
+        "mean": list(request.preprocessing.mean),
+        "std": list(request.preprocessing.std),
+        "input_size": list(request.shape[1:]),
+        "interpolation": request.preprocessing.interpolation,
+        "crop_pct": request.preprocessing.crop_pct,
+        "include_preprocessing": request.normalizes,
+        "activation": graph.activation,
+        "licence": request.licence,
+        "precision": request.precision,
+    }

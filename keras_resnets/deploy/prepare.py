@@ -46,56 +46,64 @@ def prepare(
     *,
     shape: tuple[int | None, ...],
     fold: bool,
-    half: str | None,
+    dtype: str,
     activation: str,
     preprocessing: Preprocessor | None,
 ) -> ExportGraph:
     """Folds, sets types and activation, and puts the preprocessing in front.
 
     Args:
-        model: a functional or built sequential model with one input of images and one output.
+        model: a functional or sequential model with one input of images and one output.
         shape: of the images, with the batch.
         fold: whether to fold batch norms; a model in which that cannot be stays as it is.
-        half: a type for weights and computation other than float32, or None.
+        dtype: of weights and computation.
         activation: name of the output's, or `"unchanged"`.
         preprocessing: what normalises uint8 images, or None if float images go in as the model
             takes them. Nothing but a cast where the model normalises by itself.
     """
     if isinstance(model, keras.Sequential):  # It shows no graph to walk.
         model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    plain = activation == "unchanged" and _is_float32(model)
-    reference, core, unfolded = (model if plain else copy(model, "float32")), None, None
-    if fold:
-        try:
-            core = fold_batch_norms(model)
-        except ValueError as error:
-            unfolded = str(error)
-    if core is None or half or not _is_float32(core):
-        core = copy(core or model, half or "float32")
+    untouched = activation == "unchanged" and _computes_in(model, "float32")
+    reference = model if untouched else copy(model, "float32")
+    core, unfolded = _folded(model) if fold else (None, None)
+    if core is None or not _computes_in(core, dtype):
+        core = copy(core or model, dtype)
     for network in (reference, core):
         name = set_activation(network, activation)
     for layer in flat_layers(core):
         if isinstance(layer, GroupedConv2D):
             layer.implementation = "native"  # One operator, whatever trains fastest here.
 
-    image = keras.Input(
-        batch_shape=shape, dtype="uint8" if preprocessing else "float32", name="image"
-    )
-    x = image
-    if preprocessing is not None:
-        x = ops.cast(x, "float32")
-        if not has_preprocessing(model):
-            x = normalize(preprocessing)(x)
-    feature_nets = [classifier_input(network) for network in (core, reference)]
-    with_features = feature_nets[0] is not None
+    image, x = _entrance(model, shape, preprocessing)
+    features, reference_features = classifier_input(core), classifier_input(reference)
     return ExportGraph(
         network=keras.Model(image, core(x), name=model.name),
-        features=keras.Model(image, feature_nets[0](x), name="features") if with_features else None,
+        features=None if features is None else keras.Model(image, features(x), name="features"),
         reference=reference,
-        reference_features=feature_nets[1],
+        reference_features=reference_features,
         activation=name,
         unfolded=unfolded,
     )
+
+
+def _folded(model: keras.Model) -> tuple[keras.Model | None, str | None]:
+    """The model without batch norms, or why there is none."""
+    try:
+        return fold_batch_norms(model), None
+    except ValueError as error:
+        return None, str(error)
+
+
+def _entrance(
+    model: keras.Model, shape: tuple[int | None, ...], preprocessing: Preprocessor | None
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """Images as they go into the file, and what becomes of them in front of the model."""
+    if preprocessing is None:
+        image = keras.Input(batch_shape=shape, dtype="float32", name="image")
+        return image, image
+    image = keras.Input(batch_shape=shape, dtype="uint8", name="image")
+    x = ops.cast(image, "float32")
+    return image, x if has_preprocessing(model) else normalize(preprocessing)(x)
 
 
 def copy(model: keras.Model, dtype: str) -> keras.Model:
@@ -121,8 +129,8 @@ def copy(model: keras.Model, dtype: str) -> keras.Model:
     return twin
 
 
-def _is_float32(model: keras.Model) -> bool:
-    return all(layer.compute_dtype == "float32" for layer in flat_layers(model))
+def _computes_in(model: keras.Model, dtype: str) -> bool:
+    return all(layer.compute_dtype == dtype for layer in flat_layers(model))
 
 
 def set_activation(model: keras.Model, wanted: str) -> str:

@@ -14,6 +14,8 @@ from rich.table import Table
 
 from keras_resnets.deploy import int8
 from keras_resnets.deploy.export import export
+from keras_resnets.deploy.formats import onnx as onnx_format
+from keras_resnets.deploy.images import batches, representative
 from keras_resnets.deploy.prepare import known_preprocessing
 from keras_resnets.deploy.report import plain_text
 from keras_resnets.files import atomic_write
@@ -125,7 +127,7 @@ def sensitivity(model: keras.Model, data: Any, *, preprocessing: Any = None) -> 
         report = export(
             model, path, format="onnx", activation="linear", preprocessing=preprocessing, data=data
         )
-        images = int8.representative(
+        images = representative(
             data,
             precision="int8",
             shape=report.input_shape,
@@ -135,10 +137,10 @@ def sensitivity(model: keras.Model, data: Any, *, preprocessing: Any = None) -> 
         expected = _outputs(path, images)
         operators = [node for node in onnx.load(path).graph.node if node.op_type in QDQRegistry]
         names = {layer.name for layer in flat_layers(model)} - int8.PREPROCESSING
-        found = [name for node in operators for name in int8.onnx_layers(node) & names]
+        found = [name for node in operators for name in onnx_format.layers_of(node) & names]
         losses = []
         for layer in dict.fromkeys(found):
-            int8.onnx_static(path, images, only=[layer], target=single, cache=ranges)
+            onnx_format.quantize_static(path, images, only=[layer], target=single, cache=ranges)
             losses.append(_loss(layer, expected, _outputs(single, images)))
     worst_first = sorted(losses, key=lambda loss: -loss.mean_difference)
     return Sensitivity(model.name, len(images), tuple(worst_first))
@@ -150,7 +152,7 @@ def _outputs(path: Path, images: np.ndarray) -> np.ndarray:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (source,) = session.get_inputs()
     size = source.shape[0] if isinstance(source.shape[0], int) else None
-    rows = [session.run(None, {source.name: rows})[0] for rows in int8.batches(images, size)]
+    rows = [session.run(None, {source.name: rows})[0] for rows in batches(images, size)]
     return np.concatenate(rows)
 
 
