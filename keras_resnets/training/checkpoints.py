@@ -24,9 +24,7 @@ import safetensors
 from keras_resnets.files import write_safetensors
 
 _NAME = "step-{step:010d}.safetensors"
-_AUTOMATIC = re.compile(
-    r"\b(seed_generator|coupled_sgd|decayed_lamb|adamw|loss_scale_optimizer)_\d+"
-)
+_AUTOMATIC = re.compile(r"\b(seed_generator|loss_scale_optimizer)_\d+")
 
 
 @dataclasses.dataclass
@@ -52,8 +50,8 @@ def snapshot(groups: Mapping[str, list[keras.Variable]]) -> dict[str, np.ndarray
 def _named(groups: Mapping[str, list[keras.Variable]]) -> dict[str, keras.Variable]:
     """Variables by their names in a checkpoint.
 
-    Keras numbers optimizers and random generators by how many a process has made; that has to go,
-    or the next process would find other names.
+    Keras numbers what nobody named by how many a process has made: random generators, and the
+    optimizer that scales losses. That has to go, or the next process would find other names.
     """
     return {
         f"{group}/{i:04d}/" + _AUTOMATIC.sub(r"\1", variable.path): variable

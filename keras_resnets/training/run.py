@@ -156,7 +156,7 @@ class Run:
             "binary_cross_entropy": keras.losses.BinaryCrossentropy,
         }[recipe.loss]
         self.model.compile(
-            make_optimizer(recipe, rate, self.model, accumulate=config.accumulate),
+            make_optimizer(recipe, rate, accumulate=config.accumulate),
             loss(from_logits=True),
             # Weighted, because the last batch of validation is filled up with images of weight 0.
             weighted_metrics=[
