@@ -8,6 +8,7 @@ the folder of a run, a whole model, or a file of weights that says what it is of
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import warnings
@@ -38,7 +39,7 @@ class Located:
         name: how it was named.
         variant: its architecture; None for a whole saved model that does not say.
         config_changes: fields of the architecture's configuration that it changes.
-        weights: the file of its weights and what that says; None for random weights.
+        asked: the weights as they were asked for; see `source.find`.
         whole: a saved model that is loaded rather than built, or None.
         run: the folder of the run that made it, or None.
     """
@@ -46,9 +47,20 @@ class Located:
     name: str
     variant: Variant | None = None
     config_changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    weights: Weights | None = None
+    asked: Any = None
     whole: Path | None = None
     run: Path | None = None
+
+    @functools.cached_property
+    def weights(self) -> Weights | None:
+        """The file of the weights and what that says; None for random ones.
+
+        Published ones are fetched when this is first asked for.
+
+        Raises:
+            ValueError: if they cannot be had.
+        """
+        return source.find(self.variant.name if self.variant else "", self.asked)
 
     @property
     def path(self) -> Path | None:
@@ -58,7 +70,9 @@ class Located:
     @property
     def published(self) -> Pretrained | None:
         """What the catalog knows of the weights, if they are published ones."""
-        return self.weights and self.weights.published
+        if isinstance(self.asked, Weights):
+            return self.asked.published
+        return source.named_checkpoint(self.variant.name, self.asked) if self.variant else None
 
     @property
     def preparation(self) -> Preparation | None:
@@ -229,10 +243,10 @@ def locate(model: str | os.PathLike, weights: str | os.PathLike | None = None) -
     if tagged is not None:
         require(weights is None, "weights must be left out where the model has a tag", model=text)
         weights = tagged.tag
-    if weights == "none":
-        return Located(name=text, variant=variant)
-    found = source.find(variant.name, "imagenet" if weights is None else weights)
-    return Located(name=text, variant=variant, weights=found)
+    asked = {None: "imagenet", "none": None}.get(weights, weights)
+    if asked is not None and source.named_checkpoint(variant.name, asked) is None:
+        asked = source.find(variant.name, asked)  # A path that does not exist shows at once.
+    return Located(name=text, variant=variant, asked=asked)
 
 
 def create_model(name: str | os.PathLike, /, **arguments: Any) -> keras.Model:
@@ -331,14 +345,14 @@ def _from_path(text: str) -> Located:
         return dataclasses.replace(_from_run(path.parent), name=text)
     weights = Weights(path=text, name=text)
     if path.suffix == ".keras":
-        return Located(name=text, weights=weights, whole=path)
+        return Located(name=text, asked=weights, whole=path)
     require(
         weights.architecture is not None,
         "a file of weights must name its architecture in its metadata, as save_safetensors writes "
         "it; name the architecture as the model and pass the file as the weights",
         model=text,
     )
-    return Located(name=text, variant=catalog.find_variant(weights.architecture), weights=weights)
+    return Located(name=text, variant=catalog.find_variant(weights.architecture), asked=weights)
 
 
 def _from_repository(text: str) -> Located:
@@ -352,7 +366,7 @@ def _from_repository(text: str) -> Located:
         config=repository.config,
     )
     variant = catalog.find_variant(weights.architecture)
-    return Located(name=text, variant=variant, weights=source.find(variant.name, repository))
+    return Located(name=text, variant=variant, asked=source.find(variant.name, repository))
 
 
 def _is_run(folder: Path) -> bool:
@@ -377,7 +391,7 @@ def _from_run(folder: Path) -> Located:
         name=str(folder),
         variant=catalog.find_variant(config["model"]),
         config_changes=config["recipe"].get("config_changes", {}),
-        weights=Weights(path=str(best), name=str(best)),
+        asked=Weights(path=str(best), name=str(best)),
         whole=folder / BEST_MODEL,
         run=folder,
     )

@@ -35,7 +35,9 @@ FRAMEWORKS = {"jax", "tensorflow", "torch"}
 GROUND = {"checks", "names", "preparation", "files"}
 _PARTS = {f"models.{name}" for name in ("blocks", "network", "residual", "variant")}
 _FILES = ("checkpoint", "facts", "layouts", "published")
-_BELOW_TRAINING = {"layers", "graph", "models", "weights", "catalog", "preprocessing"}
+_BELOW_TRAINING = {
+    *("layers", "graph", "models", "weights", "catalog", "loading", "preprocessing"),
+}
 ARROWS = {
     "checks": set(),
     "names": set(),
@@ -52,6 +54,7 @@ ARROWS = {
     "models.variant": {"graph", "models.blocks", "models.network", "weights"},
     "models": {"layers", *_PARTS},  # Families never import each other.
     "catalog": {"graph", "models", "weights"},
+    "loading": {"graph", "models", "weights", "catalog"},
     "preprocessing": _BELOW_TRAINING - {"preprocessing"},
     "training": {*_BELOW_TRAINING, "training"},
     "deploy": {*_BELOW_TRAINING, "training", "deploy"},

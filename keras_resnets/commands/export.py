@@ -10,7 +10,7 @@ from keras_resnets.checks import require
 from keras_resnets.deploy.export import ExportReport, export
 from keras_resnets.deploy.formats import FORMATS, find_format
 from keras_resnets.deploy.place import check_target
-from keras_resnets.layers.preprocessor import Preprocessor
+from keras_resnets.loading import locate
 
 
 def run_export(
@@ -34,20 +34,19 @@ def run_export(
         raise ValueError(str(error)) from error
     sizes = _sizes(image_size)
 
-    from keras_resnets.training import evaluate
-
-    subject = evaluate.load_subject(model, weights)
-    side = subject.image_size
+    located = locate(model, weights)
+    network = located.build()
+    names = located.class_names_of(network)
     return export(
-        subject.model,
+        network,
         out,
         format=format,
         precision=precision,
         batch=int(batch) if batch and batch.isdecimal() else batch,
         image_size=sizes,
-        preprocessing=Preprocessor((side, side), subject.crop_pct, subject.interpolation),
-        labels=_labels(model),
-        licence=subject.published and subject.published.license,
+        preprocessing=located.preparation_or_usual(),
+        labels=names and [text for _, text in names],
+        licence=located.licence,
         overwrite=overwrite,
         **options,
     )
@@ -64,13 +63,3 @@ def _sizes(text: str | None) -> int | Sequence[int] | str | None:
         image_size=text,
     )
     return int(text) if len(sides) == 1 else [int(side) for side in sides]
-
-
-def _labels(model: str) -> list[str] | None:
-    """Names of a run's classes."""
-    if not Path(model, "classes.json").is_file():
-        return None
-
-    from keras_resnets.training.run_folder import RunFolder
-
-    return RunFolder(model).read_json("classes.json")

@@ -289,6 +289,13 @@ def classes_in(file: StateDict, prefix: str = "") -> int | None:
     return None
 
 
+def channels_in(file: StateDict) -> int | None:
+    """Input channels of a checkpoint: those of the first convolution, the stem's."""
+    axis = {"torch": 1, "keras": 2}[file.layout]
+    stem = next((array for array in file.arrays.values() if array.ndim == 4), None)
+    return None if stem is None else stem.shape[axis]
+
+
 def _layers_by_name(model: keras.Model) -> dict[str, keras.layers.Layer]:
     """The layers that a checkpoint holds; two of one name would leave the first unset."""
     layers = {}

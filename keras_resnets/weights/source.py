@@ -113,7 +113,7 @@ def find(architecture: str, weights: Any) -> Weights | None:
     require(isinstance(weights, (str, os.PathLike, HubRepository)), rule, weights=weights)
     repository, entry = weights, None
     if not isinstance(weights, HubRepository):
-        entry = _published(architecture, weights)
+        entry = named_checkpoint(architecture, weights)
         if hub.is_source(weights) or (entry is None and os.path.isdir(weights)):
             repository = hub.fetch(weights)
         elif entry is not None:
@@ -152,7 +152,7 @@ def read(architecture: str, weights: Any) -> Weights | None:
     return found
 
 
-def _published(architecture: str, weights: str | os.PathLike) -> Pretrained | None:
+def named_checkpoint(architecture: str, weights: Any) -> Pretrained | None:
     """The published checkpoint that `weights` names; None if it names a file or folder.
 
     A tag wins over a folder of the same name, which can be written `"./name"`.
