@@ -71,9 +71,9 @@ def find_variant(name: str, *, received: str = "") -> Variant:
         return table[name]
     if name.lower() in table:
         return table[name.lower()]
+    hint = nearest(name, table, most=3) or "See list_models(). "
     raise ValueError(
-        f"name must be one of list_models(). {nearest(name, table, most=3)}"
-        f"Received: name={(received or name)!r}"
+        f"name must be one of list_models(). {hint}Received: name={(received or name)!r}"
     )
 
 
