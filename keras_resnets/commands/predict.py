@@ -16,10 +16,9 @@ from keras import ops
 
 from keras_resnets import catalog
 from keras_resnets.checks import is_count, require
-from keras_resnets.files import atomic_write
+from keras_resnets.files import atomic_write, write_keras_weights
 from keras_resnets.graph import grad_cam
 from keras_resnets.layers.preprocessor import Preprocessor
-from keras_resnets.names import keras_name
 from keras_resnets.preprocessing import likeliest, preprocessor
 from keras_resnets.weights import checkpoint, fit, hub, published
 
@@ -173,37 +172,22 @@ def convert_file(
     if hub.is_source(source) or os.path.isdir(source):
         source = hub.fetch(source).path
     file = checkpoint.read(source)
-    model = _built(variant, file, channels=3)
-    channels = _channels_in(file, model)
-    if channels != 3:
-        model = _built(variant, file, channels)
+    model = variant(weights=None)
+    file = fit.located(file, model)
+    classes, channels = fit.classes_in(file), fit.channels_in(file, model)
+    if classes not in (None, model.output_shape[-1]) or channels != model.input_shape[-1]:
+        model = variant(weights=None, classes=classes, input_shape=(None, None, channels))
     fit.load_weights(model, file)
 
     if target.endswith(".safetensors"):
         tag = published and published.tag
         fit.save_safetensors(model, target, architecture=variant.name, tag=tag)
-        return model
-    with atomic_write(target) as unfinished:
-        save = model.save if target.endswith(".keras") else model.save_weights
-        save(unfinished)
+    elif target.endswith(".keras"):
+        with atomic_write(target) as unfinished:
+            model.save(unfinished)
+    else:
+        write_keras_weights(target, model)
     return model
-
-
-def _built(variant: Any, file: checkpoint.Checkpoint, channels: int) -> keras.Model:
-    classes = fit.classes_in(file)
-    return variant(weights=None, classes=classes, input_shape=(None, None, channels))
-
-
-def _channels_in(file: checkpoint.Checkpoint, model: keras.Model) -> int:
-    """Input channels of a checkpoint, by its stem; the model's if it has none."""
-    stem = next(layer for layer in model.layers if hasattr(layer, "kernel"))
-    for key, array in file.arrays.items():
-        name, axis = (key.removesuffix("/0"), 2)
-        if file.layout == "torch":
-            name, axis = (keras_name(key.removesuffix(".weight")), 1)
-        if name == stem.name and array.ndim == 4:
-            return array.shape[axis]
-    return model.input_shape[-1]
 
 
 def _preprocessor_of(name: str, architecture: str, weights: Any) -> Preprocessor:
