@@ -34,10 +34,8 @@ FRAMEWORKS = {"jax", "tensorflow", "torch"}
 # the ground floor. `preparation` checks its fields; the rest of the ground floor stands by itself.
 GROUND = {"checks", "names", "preparation", "files"}
 _PARTS = {f"models.{name}" for name in ("blocks", "network", "residual", "variant")}
-_FILES = ("checkpoint", "facts", "layouts", "published")
-_BELOW_TRAINING = {
-    *("layers", "graph", "models", "weights", "catalog", "loading", "preprocessing"),
-}
+_FILES = ("checkpoint", "facts", "keys", "layouts", "pickles", "published", "state_dict")
+_BELOW_TRAINING = {"layers", "graph", "models", "weights", "catalog", "preprocessing"}
 ARROWS = {
     "checks": set(),
     "names": set(),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 import keras
 
 from keras_resnets import catalog
 from keras_resnets.checks import require
-from keras_resnets.files import atomic_write
+from keras_resnets.files import atomic_write, write_keras_weights
 from keras_resnets.loading import Located, locate
 from keras_resnets.weights import fit, published
 
@@ -72,9 +73,11 @@ def convert_file(
             metadata=facts_of(located),
         )
         return model
-    with atomic_write(target) as unfinished:
-        save = model.save if target.endswith(".keras") else model.save_weights
-        save(unfinished)
+    if target.endswith(".keras"):
+        with atomic_write(target) as unfinished:
+            model.save(unfinished)
+    else:
+        write_keras_weights(target, model)
     return model
 
 
@@ -85,10 +88,14 @@ def _model_of(located: Located) -> keras.Model:
         "IN must be weights of an architecture; name it by --model",
         IN=located.name,
     )
-    if located.whole is not None:  # A run's weights are beside its model.
-        return located.variant(weights=located.weights, **located.config_changes)
-    channels = fit.channels_in(located.weights.state_dict)
-    return located.build(input_shape=(None, None, channels or 3))
+    build = functools.partial(located.variant, **located.config_changes)
+    model = build(weights=None)
+    state_dict = fit.located(located.weights.state_dict, model)
+    classes, channels = fit.classes_in(state_dict), fit.channels_in(state_dict, model)
+    if classes not in (None, model.output_shape[-1]) or channels != model.input_shape[-1]:
+        model = build(weights=None, classes=classes, input_shape=(None, None, channels))
+    fit.load_weights(model, state_dict)
+    return model
 
 
 def facts_of(located: Located) -> dict[str, object]:

@@ -52,6 +52,9 @@ class Facts:
     def class_names(self) -> tuple[tuple[str, str], ...] | None:
         """Label and description of each class, in the order of the outputs."""
         labels = self._value("label_names")
+        if labels is None and isinstance(numbered := self._value("id2label"), Mapping):
+            # As transformers has it, whose keys JSON has made texts.
+            labels = [numbered[index] for index in sorted(numbered, key=int)]
         if not isinstance(labels, list) or not labels:
             return None
         descriptions = self._value("label_descriptions")

@@ -15,6 +15,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from keras_resnets.checks import require
 from keras_resnets.weights.checkpoint import ENDINGS, is_readable
 from keras_resnets.weights.facts import Facts
 
@@ -26,6 +27,11 @@ _SCHEME = "hf://"
 # timm's keywords in a config that change nothing about a loaded network, or that we read.
 _HARMLESS_ARGUMENTS = {
     "num_classes", "in_chans", "img_size", "drop_rate", "drop_path_rate", "drop_block_rate",
+}  # fmt: skip
+
+# What a config of transformers' ResNet may change that its tensors do not tell.
+_OF_TRANSFORMERS = {
+    "hidden_act": "relu", "downsample_in_first_stage": False, "downsample_in_bottleneck": False,
 }  # fmt: skip
 
 
@@ -65,6 +71,13 @@ class HubRepository(NamedTuple):
 
     def check(self) -> None:
         """Raises a ValueError if the config asks for a network that its name does not stand for."""
+        for field, usual in _OF_TRANSFORMERS.items():
+            require(
+                (self.config or {}).get(field, usual) == usual,
+                f"config.json must describe a network with {field}={usual!r}",
+                weights=self.source,
+                **{field: (self.config or {}).get(field)},
+            )
         others = sorted(set(self._arguments) - _HARMLESS_ARGUMENTS)
         if others:
             raise ValueError(
@@ -120,7 +133,7 @@ def _fetch_from_folder(folder: str) -> HubRepository:
     if not found or (len(found) > 1 and found[0] not in WEIGHT_FILES):
         raise ValueError(
             f"weights must be a folder with {' or '.join(WEIGHT_FILES)}, or with a single file "
-            f"ending in {ENDINGS}; this one has {', '.join(found) or 'none'}. "
+            f"ending in {', '.join(ENDINGS)}; this one has {', '.join(found) or 'none'}. "
             f"Received: {folder!r}"
         )
     config = os.path.join(folder, _CONFIG_FILE)

@@ -8,13 +8,15 @@ import os
 import warnings
 from typing import Any
 
+import keras
+
 from keras_resnets.checks import require
 from keras_resnets.preparation import Preparation
 from keras_resnets.weights import checkpoint, fit, hub, published
-from keras_resnets.weights.checkpoint import StateDict
 from keras_resnets.weights.facts import Facts
 from keras_resnets.weights.hub import HubRepository
 from keras_resnets.weights.published import Pretrained
+from keras_resnets.weights.state_dict import StateDict
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,23 @@ class Weights:
             ValueError: if the file cannot be read.
         """
         return checkpoint.read(self.path)
+
+    def located_in(self, backbone: keras.Model, prefix: str = "") -> StateDict:
+        """The tensors of a network without its classifier, and of the classifier beside them.
+
+        Raises:
+            ValueError: if they are found in several places of the file, or the classifier
+                contradicts the repository's config.json.
+        """
+        state_dict = fit.located(self.state_dict, backbone, prefix)
+        classes, stated = fit.classes_in(state_dict, prefix), self._config.classes
+        require(
+            None in (classes, stated) or classes == stated,
+            f"config.json must agree with its weights, whose classifier has {classes} classes",
+            num_classes=stated,
+            weights=self.name,
+        )
+        return state_dict
 
     @property
     def architecture(self) -> str | None:
@@ -133,7 +152,7 @@ def read(architecture: str, weights: Any) -> Weights | None:
     Warns of a licence that is not known to allow any use.
 
     Raises:
-        ValueError: as `find`, and if the file cannot be read or contradicts its config.json.
+        ValueError: as `find`, and if the file cannot be read.
     """
     found = find(architecture, weights)
     if found is None:
@@ -141,14 +160,7 @@ def read(architecture: str, weights: Any) -> Weights | None:
     if found.licence is not None:
         named = found.published.name if found.published else found.name
         _warn_of_licence(named, found.licence)
-    classes = fit.classes_in(found.state_dict)
-    stated = found.repository and found.repository.facts.classes
-    require(
-        None in (classes, stated) or classes == stated,
-        f"config.json must agree with its weights, whose classifier has {classes} classes",
-        num_classes=stated,
-        weights=found.name,
-    )
+    found.state_dict  # noqa: B018
     return found
 
 
