@@ -1001,8 +1001,8 @@ def test_the_public_namespace_has_exactly_the_variants_of_the_catalog():
 @pytest.mark.parametrize(
     ("model", "arguments", "message"),
     [
-        (keras.Sequential([layers.Dense(3)]), {}, "model must be a functional keras.Model"),
-        (3, {}, "model must be a functional keras.Model. Received: model=3"),
+        (keras.Sequential([layers.Dense(3)]), {}, "build it first, for example with model.build("),
+        (3, {}, "model must be a functional or a built sequential keras.Model. Received: model=3"),
         ("plain", {}, "(found: none built by keras_resnets). Received: prefix='', model='plain'"),
         ("tiny", dict(prefix="left_"), "(found: ''). Received: prefix='left_', model='resnet18'"),
         ("tiny", dict(prefix=3), "prefix must be a string. Received: prefix=3"),
@@ -1062,8 +1062,10 @@ def test_macs_of_a_fixed_size_are_refused_at_another():
 
 def test_macs_are_refused_for_what_has_no_single_image():
     pair = [keras.Input((8, 8, 3)), keras.Input((8, 8, 3))]
-    for model in (3, keras.Sequential([layers.Dense(2)]), keras.Model(pair, layers.Add()(pair))):
-        with pytest.raises(ValueError, match="model must be a functional keras"):
+    with pytest.raises(ValueError, match="model must have one input"):
+        kr.count_macs(keras.Model(pair, layers.Add()(pair)))
+    for model in (3, keras.Sequential([layers.Dense(2)])):
+        with pytest.raises(ValueError, match="model must be a functional or a built sequential"):
             kr.count_macs(model)
 
 

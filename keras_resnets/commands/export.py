@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from keras_resnets.checks import require
 from keras_resnets.deploy.export import ExportReport, export
-from keras_resnets.deploy.formats import FORMATS, find_format
+from keras_resnets.deploy.formats import find_format, format_of
 from keras_resnets.deploy.place import check_target
 from keras_resnets.loading import locate
 
@@ -26,8 +25,7 @@ def run_export(
     **options: Any,
 ) -> ExportReport:
     """`keras-resnets export`; options that are not named here are those of `export`."""
-    suffixes = {target.suffix: name for name, target in FORMATS.items()}
-    format = format or suffixes.get(Path(out).suffix, "saved_model")
+    format = format or format_of(out)
     try:  # Before a model is built or loaded.
         check_target(out, find_format(format, precision), overwrite)
     except ImportError as error:
@@ -44,8 +42,10 @@ def run_export(
         precision=precision,
         batch=int(batch) if batch and batch.isdecimal() else batch,
         image_size=sizes,
-        preprocessing=located.preparation_or_usual(),
+        # What nobody states is asked for by the export, where it matters.
+        preprocessing=located.preparation if located.asked else located.preparation_or_usual(),
         labels=names and [text for _, text in names],
+        architecture=located.variant and located.variant.name,
         licence=located.licence,
         overwrite=overwrite,
         **options,

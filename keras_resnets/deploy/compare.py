@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,11 +19,12 @@ import numpy as np
 from keras_resnets.checks import require
 from keras_resnets.deploy import verify
 from keras_resnets.deploy.formats.format import ExportRequest
-from keras_resnets.deploy.images import batches, normalized
+from keras_resnets.deploy.images import batches
 from keras_resnets.deploy.prepare import ExportGraph
-from keras_resnets.layers.preprocessor import read_image
+from keras_resnets.layers.preprocessor import Preprocessor, read_image
 
 CHECK_IMAGES = 8  # Where no images are given.
+CHECK_SIZE = (96, 96)  # Where the file takes any size, and none is stated.
 Arrays = Mapping[str, np.ndarray]  # By signature and number of the call: "serve/0".
 
 
@@ -77,10 +79,11 @@ def _calls(request: ExportRequest) -> dict[str, np.ndarray]:
     Where the batch or the size of images is left open, calls differ in it.
     """
     batch = request.shape[0]
-    if request.images is None:
+    given = request.samples.compared
+    if given is None:
         groups = list(_random_groups(request))
     else:
-        groups = list(batches(request.images, batch) if batch else _one_and_more(request.images))
+        groups = list(batches(given, batch) if batch else _one_and_more(given))
     calls = {f"serve/{number}": images for number, images in enumerate(groups)}
     if "features" in request.signatures:
         calls["features/0"] = groups[0]
@@ -100,7 +103,9 @@ def _random_groups(request: ExportRequest) -> Iterator[np.ndarray]:
     """Random images in the batches and of the sizes that the file takes."""
     rng = np.random.default_rng(0)
     batch, height, width, channels = request.shape
-    sides = (height or request.preprocessing.size[0], width or request.preprocessing.size[1])
+    preparation = request.inputs.preparation
+    stated = preparation.size if preparation else CHECK_SIZE
+    sides = (height or stated[0], width or stated[1])
     for size in [batch] * max(CHECK_IMAGES // batch, 1) if batch else [1, CHECK_IMAGES - 1]:
         yield _random_images(rng, (size, *sides, channels), request)
     if None in (height, width):
@@ -114,9 +119,9 @@ def _random_images(
     rgb = rng.integers(0, 256, shape, "uint8")
     if request.normalizes:
         return rgb
-    if shape[-1] != 3:
+    if shape[-1] != 3 or request.inputs.normalization is None:
         return rng.standard_normal(shape, "float32")
-    return normalized(rgb, request.preprocessing)
+    return request.inputs.normalized(rgb)
 
 
 def _jpeg(seed: int) -> bytes:
@@ -144,8 +149,8 @@ def run_afresh(
         }
         np.savez(files["inputs"], **calls)
         job = Path(folder, "job.json")
-        loader = request.format.load.__name__
-        job.write_text(json.dumps({"loader": loader, "path": str(path), **files}))
+        loader, safe_path = request.format.load.__name__, str(_linked(path, Path(folder)))
+        job.write_text(json.dumps({"loader": loader, "path": safe_path, **files}))
         # -P: the folder of the script is none to import from.
         command = [sys.executable, "-P", verify.__file__, str(job)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -159,15 +164,26 @@ def run_afresh(
             return dict(outputs), json.loads(Path(files["result"]).read_text())
 
 
+def _linked(path: Path, folder: Path) -> Path:
+    """The file, with what lies beside it, under a path that no runtime reads as a pattern."""
+    target = folder / "written"
+    try:
+        target.symlink_to(path.parent.absolute(), target_is_directory=True)
+    except OSError:  # Not everybody may link on Windows.
+        shutil.copytree(path.parent, target)
+    return target / path.name
+
+
 def _expected(graph: ExportGraph, request: ExportRequest, calls: Arrays) -> dict[str, np.ndarray]:
     """What the model says of the images of each call."""
     expected = {}
     for key, images in calls.items():
         if key.startswith("serve_bytes"):
-            pictures = [read_image(io.BytesIO(data)) for data in images]
-            images = np.stack([np.asarray(request.preprocessing(picture)) for picture in pictures])
+            prepare = Preprocessor.of(request.inputs.preparation)
+            pictures = [prepare(read_image(io.BytesIO(data))) for data in images]
+            images = np.stack([np.asarray(picture) for picture in pictures])
         elif request.normalizes:
-            images = normalized(images, request.preprocessing)
+            images = request.inputs.normalized(images)
         model = graph.reference_features if key.startswith("features") else graph.reference
         expected[key] = np.asarray(model(images, training=False))
     return expected

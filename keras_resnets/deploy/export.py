@@ -19,22 +19,24 @@ from keras_resnets.deploy.prepare import ExportGraph, prepare
 from keras_resnets.deploy.report import ExportReport
 from keras_resnets.deploy.request import resolve
 from keras_resnets.layers.preprocessor import Preprocessor
+from keras_resnets.preparation import Preparation
 
 
 def export(
     model: keras.Model,
     path: str | os.PathLike,
     *,
-    format: str = "saved_model",
+    format: str | None = None,
     precision: str = "float32",
     fold: bool = True,
     batch: int | str | None = None,
     image_size: int | Sequence[int] | str | None = None,
     include_preprocessing: bool = False,
-    preprocessing: str | Mapping[str, Any] | Preprocessor | None = None,
+    preprocessing: str | Mapping[str, Any] | Preparation | Preprocessor | None = None,
     activation: str = "unchanged",
     signatures: Sequence[str] = ("serve",),
     labels: Sequence[str] | None = None,
+    architecture: str | None = None,
     licence: str | None = None,
     data: Any = None,
     keep_float: Sequence[str] | None = None,
@@ -56,7 +58,8 @@ def export(
             input of images `(batch, height, width, channels)` and one output.
         path: what to write: a folder for `"saved_model"`, else a file ending in `.tflite`,
             `.onnx` or `.xml` (beside which OpenVINO has a `.bin`).
-        format: `"saved_model"`, `"litert"`, `"onnx"` or `"openvino"`.
+        format: `"saved_model"`, `"litert"`, `"onnx"` or `"openvino"`. Default: by the end of the
+            path, which must then be one of theirs.
         precision: `"float32"`; `"float16"`; `"bfloat16"` (saved_model);
             `"int8"`: weights, a scale a channel, and activations, calibrated with `data` (litert,
             onnx, openvino); `"int8-dynamic"`: weights only, activations as they come (litert,
@@ -68,18 +71,23 @@ def export(
         image_size: side of square images, `(height, width)`, or `"dynamic"`. Default: the model's;
             of a model for any size `"dynamic"`, for `"litert"` the size of `preprocessing`.
         include_preprocessing: whether the file takes uint8 RGB values and normalises them.
-        preprocessing: what the weights expect: a published checkpoint (`"resnest50d.in1k"`), a
-            mapping or `Preprocessor`; see `keras_resnets.preprocessor`. Default: that of the
-            architecture named as the model is, else ImageNet's.
+        preprocessing: how images are prepared for the weights: a published checkpoint
+            (`"resnest50d.in1k"`), a `Preparation`, a mapping that states one, or a `Preprocessor`.
+            Where the model's own first layers normalise, they count for that. Default: what those
+            layers say. The rest is not known then: it is left out of the metadata, and asked for
+            where it is needed.
         activation: of the output: `"softmax"`, `"linear"` (logits) or another Keras activation's
             name instead of the model's own; `"unchanged"` leaves it.
         signatures: of a SavedModel, `"serve"` and any of: `"features"`, which returns what the
-            classifier reads, and `"serve_bytes"`, which takes encoded JPEG strings of any size.
+            classifier reads, and `"serve_bytes"`, which takes the bytes of JPEG, PNG, GIF or WebP
+            files of any size.
         labels: names of the classes. Default: ImageNet's, of a model with 1,000 outputs.
+        architecture: the name of the network's. Default: as for the licence.
         licence: of the weights. Default: that of the checkpoint that `preprocessing` names.
         data: representative images, which int8 is calibrated with and every export is compared on:
             an array of uint8 RGB or of what the file takes, or what `training.data.load` takes
-            (its training split). Default, where nothing is calibrated: random images.
+            (its training split). int8 is calibrated with three quarters of them and compared on
+            the others. Default, where nothing is calibrated: random images.
         keep_float: names of layers that int8 leaves in float, with the wildcards `*` and `?`.
             Default: what `int8.default_keep_float` says; `()` for none.
         tolerance: largest difference of an output, in units of the largest output of the model.
@@ -92,8 +100,9 @@ def export(
         table.
 
     Raises:
-        ValueError: if an argument is out of its range or arguments contradict each other, before
-            any work; or if the file's outputs differ too much.
+        ValueError: if an argument is out of its range, arguments contradict each other, or
+            something about images is needed and not stated, before any work; or if the file's
+            outputs differ too much.
         ImportError: if a package is missing that writes or runs the format; names what to install.
         OSError: if the path cannot be written.
         RuntimeError: if the file cannot be run.
@@ -101,7 +110,7 @@ def export(
     Example:
 
     >>> model = keras_resnets.ResNet50()
-    >>> print(keras_resnets.export(model, "resnet50.onnx", format="onnx"))
+    >>> print(keras_resnets.export(model, "resnet50.onnx", preprocessing="resnet50.a1_in1k"))
     """
     request = resolve(
         model,
@@ -116,6 +125,7 @@ def export(
         activation=activation,
         signatures=signatures,
         labels=labels,
+        architecture=architecture,
         licence=licence,
         data=data,
         keep_float=keep_float,
@@ -125,12 +135,13 @@ def export(
     with written_beside(request.path) as folder:
         graph = _prepared(model, request)
         notes = metadata.describe(graph, request)
-        written = folder / request.path.name
+        # Under a name of ours, because some tools read paths as patterns.
+        written = folder / f"model{request.format.suffix}"
         request.format.write(graph, request, written, notes)
         comparison = compare(graph, request, written)
         files = request.format.files(written)
         size = size_of(files)
-        put_in_place(files, request.path.parent)
+        put_in_place(files, request.format.files(request.path))
     return _report(request, graph, comparison, size, notes)
 
 
@@ -142,7 +153,8 @@ def _prepared(model: keras.Model, request: ExportRequest) -> ExportGraph:
         fold=request.fold,
         dtype=request.keras_dtype,
         activation=request.activation,
-        preprocessing=request.preprocessing if request.normalizes else None,
+        inputs=request.inputs,
+        uint8=request.normalizes,
     )
     require(
         "features" not in request.signatures or graph.features is not None,
@@ -161,6 +173,7 @@ def _report(
     size: int,
     notes: dict[str, Any],
 ) -> ExportReport:
+    calibration = request.samples.calibration
     return ExportReport(
         path=str(request.path),
         format=request.format.name,
@@ -168,6 +181,7 @@ def _report(
         input_shape=request.shape,
         size=size,
         tolerance=request.tolerance,
+        calibrated=0 if calibration is None else len(calibration),
         unfolded=graph.unfolded,
         metadata=notes,
         **dataclasses.asdict(comparison),

@@ -3,15 +3,20 @@
 The keys are the same in every format, and so are their values, JSON; how a file holds them is its
 format's.
 
-- `architecture`: name of the model.
+- `architecture`: name of the network's.
 - `labels`: names of the classes in the order of the outputs; empty where they are not known.
+- `input_size`: `[channels, height, width]`, what the weights were evaluated at.
+- `dynamic`: whether images of other heights and widths go in as well.
+- `crop_pct`, `interpolation`: how images are brought to their size.
 - `mean`, `std`: what images are normalised with, on a scale from 0 to 1, a number a channel.
-- `input_size`: `[height, width, channels]`; null for a side that may have any length.
-- `interpolation`, `crop_pct`: how images are brought to their size.
+- `test_input_size`, `test_crop_pct`: the larger size that weights are best evaluated at.
 - `include_preprocessing`: whether uint8 RGB goes in; otherwise normalised float32.
 - `activation`: that of the output, `"linear"` for logits.
-- `licence`: of the weights, or null.
+- `licence`: of the weights.
 - `precision`: that of the file.
+
+What nobody states is left out: a reader asks rather than guesses. The keys about images are those
+of `keras_resnets.preparation.Preparation`, which reads them, too.
 """
 
 from __future__ import annotations
@@ -24,16 +29,12 @@ from keras_resnets.deploy.prepare import ExportGraph
 
 def describe(graph: ExportGraph, request: ExportRequest) -> dict[str, Any]:
     """The metadata of what is about to be written."""
+    optional = {"architecture": request.architecture, "licence": request.licence}
     return {
-        "architecture": graph.network.name,
+        **{key: value for key, value in optional.items() if value is not None},
+        **request.inputs.as_metadata(request.shape),
         "labels": request.labels,
-        "mean": list(request.preprocessing.mean),
-        "std": list(request.preprocessing.std),
-        "input_size": list(request.shape[1:]),
-        "interpolation": request.preprocessing.interpolation,
-        "crop_pct": request.preprocessing.crop_pct,
         "include_preprocessing": request.normalizes,
         "activation": graph.activation,
-        "licence": request.licence,
         "precision": request.precision,
     }

@@ -74,7 +74,7 @@ def size_of(files: Sequence[Path]) -> int:
     return sum(file.stat().st_size for file in _flat(files))
 
 
-def put_in_place(files: Sequence[Path], target: Path) -> None:
+def put_in_place(files: Sequence[Path], targets: Sequence[Path]) -> None:
     """Moves what is finished to its place, and what was there away before it.
 
     Several files cannot be replaced at once: what is old goes first, so that files that do not
@@ -85,15 +85,14 @@ def put_in_place(files: Sequence[Path], target: Path) -> None:
             os.fsync(handle.fileno())
     moved: list[tuple[Path, Path]] = []
     try:
-        for file in files:
-            old = target / file.name
-            if os.path.lexists(old):
+        for file, target in zip(files, targets, strict=True):
+            if os.path.lexists(target):
                 aside = file.with_name(f"old-{file.name}")
-                os.rename(old, aside)
-                moved.append((aside, old))
-        for file in files:
-            os.rename(file, target / file.name)
-            moved.append((target / file.name, file))
+                os.rename(target, aside)
+                moved.append((aside, target))
+        for file, target in zip(files, targets, strict=True):
+            os.rename(file, target)
+            moved.append((target, file))
     except BaseException:
         for now, before in reversed(moved):
             os.rename(now, before)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,12 +10,12 @@ import keras
 from keras_resnets import catalog
 from keras_resnets.checks import is_count, is_number, is_sequence, require, require_flag
 from keras_resnets.deploy import int8
-from keras_resnets.deploy.formats import find_format
+from keras_resnets.deploy.formats import find_format, format_of
 from keras_resnets.deploy.formats.format import SIGNATURES, ExportRequest, Format
 from keras_resnets.deploy.images import representative
+from keras_resnets.deploy.inputs import ImageInputs, inputs_of
 from keras_resnets.deploy.place import check_target
-from keras_resnets.deploy.prepare import known_preprocessing
-from keras_resnets.graph.walk import flat_layers
+from keras_resnets.graph.walk import flat_layers, require_functional
 from keras_resnets.layers.preprocessor import Preprocessor
 from keras_resnets.weights import published
 
@@ -34,6 +34,7 @@ def resolve(
     activation: Any,
     signatures: Any,
     labels: Any,
+    architecture: str | None,
     licence: str | None,
     data: Any,
     keep_float: Any,
@@ -41,18 +42,21 @@ def resolve(
     overwrite: Any,
 ) -> ExportRequest:
     """Checks the arguments of `export`; see there for what they are and what is raised."""
-    target = find_format(format, precision)
+    target = find_format(format_of(path) if format is None else format, precision)
     path = check_target(path, target, overwrite)
     _check_model(model, target)
     require_flag(fold=fold, include_preprocessing=include_preprocessing)
-    known = known_preprocessing(model, preprocessing)
-    shape = _input_shape(model, target, precision, batch, image_size, known.size)
-    known = known_preprocessing(model, preprocessing, shape)
-    require(
-        shape[-1] == 3 or not include_preprocessing,
-        "include_preprocessing needs a model of 3 input channels (RGB)",
-        input_shape=shape,
-    )
+    inputs = inputs_of(model, preprocessing)
+    shape = _input_shape(model, target, precision, batch, image_size, inputs)
+    inputs = inputs.at_shape(shape)
+    if include_preprocessing:
+        require(
+            shape[-1] == 3,
+            "include_preprocessing needs a model of 3 input channels (RGB)",
+            input_shape=shape,
+        )
+        inputs.require_normalization("include_preprocessing normalises uint8 images")
+    checkpoint = _named_checkpoint(preprocessing)
     return ExportRequest(
         path=path,
         format=target,
@@ -60,43 +64,39 @@ def resolve(
         shape=shape,
         fold=fold,
         normalizes=include_preprocessing,
-        preprocessing=known,
+        inputs=inputs,
         activation=_checked_activation(activation),
-        signatures=_checked_signatures(signatures, target, shape),
+        signatures=_checked_signatures(signatures, target, shape, inputs),
         labels=_checked_labels(labels, model),
-        licence=licence or _licence(preprocessing),
+        architecture=architecture or (checkpoint and checkpoint.architecture),
+        licence=licence or (checkpoint and checkpoint.license),
         tolerance=_checked_tolerance(tolerance, target, precision),
         keep_float=int8.checked_keep_float(model, precision, keep_float),
-        images=representative(
+        samples=representative(
             data,
             precision=precision,
             shape=shape,
             uint8=include_preprocessing,
-            preprocessing=known,
+            inputs=inputs,
         ),
     )
 
 
 def _check_model(model: keras.Model, format: Format) -> None:
-    graph = isinstance(model, keras.Model) and hasattr(model, "operations")
-    require(
-        graph or (isinstance(model, keras.Sequential) and model.built),
-        "model must be a functional or built sequential keras.Model; make one of a subclassed "
-        "model with keras.Model(x, model(x)) for an x = keras.Input(...)",
-        model=model,
-    )
-    require(
-        len(model.inputs) == 1 and len(model.inputs[0].shape) == 4 and len(model.outputs) == 1,
-        "model must have one input of images (batch, height, width, channels) and one output",
-        inputs=[tensor.shape for tensor in model.inputs],
-        outputs=[tensor.shape for tensor in model.outputs],
-    )
+    require_functional(model, images=True, one_output=True)
     backend = keras.backend.backend()
     require(
-        backend == "tensorflow",
-        "exporting needs Keras' TensorFlow backend, whatever the model was trained on: save it, "
-        "and load and export it with KERAS_BACKEND=tensorflow",
+        backend == format.backend,
+        f"format {format.name!r} needs Keras' backend {format.backend}, whatever the model was "
+        f"trained on: save it, and load and export it with KERAS_BACKEND={format.backend}",
         backend=backend,
+    )
+    resizing = [layer.name for layer in flat_layers(model) if isinstance(layer, Preprocessor)]
+    require(
+        format.resizes or not resizing,
+        f"format {format.name!r} has no operator that resizes with antialiasing: take the "
+        "Preprocessor off the model and pass it as preprocessing",
+        layers=resizing,
     )
     quantized = [
         layer.name for layer in flat_layers(model) if getattr(layer, "quantization_mode", None)
@@ -118,11 +118,14 @@ def _input_shape(
     precision: str,
     batch: Any,
     image_size: Any,
-    usual_size: tuple[int, int],
+    inputs: ImageInputs,
 ) -> tuple[int | None, ...]:
     """Shape of the images that the file takes."""
     model_shape = model.inputs[0].shape
-    size = _wanted_size(image_size, model_shape[1:3], usual_size if format.fixed_shape else None)
+    if image_size is None and format.fixed_shape and None in model_shape[1:3]:
+        reason = f"format {format.name!r} needs an image_size, or that of the preparation"
+        image_size = inputs.require_preparation(reason).size
+    size = _wanted_size(image_size, model_shape[1:3])
     require(
         batch in (None, "dynamic") or is_count(batch),
         'batch must be a positive int or "dynamic"',
@@ -150,13 +153,12 @@ def _input_shape(
 
 
 def _wanted_size(
-    image_size: Any, model_size: tuple[int | None, ...], usual_size: tuple[int, int] | None
+    image_size: Any, model_size: tuple[int | None, ...]
 ) -> tuple[int | None, int | None]:
-    """Height and width, None for any; the usual size is for a model of any size, if fixed."""
-    if image_size is None and None not in model_size:
-        return model_size
-    size = usual_size or "dynamic" if image_size is None else image_size
-    size = (size, size) if is_count(size) else size
+    """Height and width, None for any."""
+    if image_size is None:
+        return (None, None) if None in model_size else model_size
+    size = (image_size, image_size) if is_count(image_size) else image_size
     if isinstance(size, str) and size == "dynamic":
         return None, None
     require(
@@ -186,7 +188,7 @@ def _checked_activation(activation: Any) -> str:
 
 
 def _checked_signatures(
-    signatures: Any, format: Format, shape: tuple[int | None, ...]
+    signatures: Any, format: Format, shape: tuple[int | None, ...], inputs: ImageInputs
 ) -> tuple[str, ...]:
     require(
         isinstance(signatures, (tuple, list))
@@ -202,11 +204,13 @@ def _checked_signatures(
         f"{', '.join(map(repr, format.signatures))}; several need the format 'saved_model'",
         signatures=signatures,
     )
-    require(
-        "serve_bytes" not in signatures or shape[-1] == 3,
-        "the signature 'serve_bytes' needs a model of 3 input channels (RGB)",
-        input_shape=shape,
-    )
+    if "serve_bytes" in signatures:
+        require(
+            shape[-1] == 3,
+            "the signature 'serve_bytes' needs a model of 3 input channels (RGB)",
+            input_shape=shape,
+        )
+        inputs.require_preparation("the signature 'serve_bytes' resizes images")
     return tuple(signatures)
 
 
@@ -234,9 +238,6 @@ def _checked_tolerance(tolerance: Any, format: Format, precision: str) -> float:
     return format.tolerances[precision] if tolerance is None else tolerance
 
 
-def _licence(preprocessing: str | Mapping[str, Any] | Preprocessor | None) -> str | None:
-    """That of the published checkpoint which was named, if one was."""
-    if not isinstance(preprocessing, str):
-        return None
-    checkpoint = catalog.find_tagged(preprocessing)[1]
-    return checkpoint and checkpoint.license
+def _named_checkpoint(preprocessing: Any) -> published.Pretrained | None:
+    """The published checkpoint that was named, if one was."""
+    return catalog.find_tagged(preprocessing)[1] if isinstance(preprocessing, str) else None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from keras_resnets.checks import require, require_one_of
+import os
+from pathlib import Path
+
+from keras_resnets.checks import nearest, require, require_one_of
 from keras_resnets.deploy.formats.format import PRECISIONS, Format
 from keras_resnets.deploy.formats.litert import LITERT
 from keras_resnets.deploy.formats.onnx import ONNX
@@ -10,6 +13,25 @@ from keras_resnets.deploy.formats.openvino import OPENVINO
 from keras_resnets.deploy.formats.saved_model import SAVED_MODEL
 
 FORMATS = {format.name: format for format in (SAVED_MODEL, LITERT, ONNX, OPENVINO)}
+
+
+def format_of(path: str | os.PathLike) -> str:
+    """The name of the format that a path is for, by its end; a folder has none.
+
+    Raises:
+        ValueError: if the end is not known.
+    """
+    suffix = Path(path).suffix
+    names = {format.suffix: name for name, format in FORMATS.items()}
+    known = [known for known in names if known]
+    require(
+        suffix in names,
+        f"path must end in {', '.join(known[:-1])} or {known[-1]}, or be a folder's, without a "
+        "suffix, where no format is given; for another name, pass the format",
+        nearest(suffix, known),
+        path=str(path),
+    )
+    return names[suffix]
 
 
 def find_format(name: str, precision: str) -> Format:

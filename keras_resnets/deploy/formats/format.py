@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
+from keras_resnets.deploy.images import Samples
+from keras_resnets.deploy.inputs import ImageInputs
 from keras_resnets.deploy.prepare import ExportGraph
 from keras_resnets.deploy.verify import Load
-from keras_resnets.layers.preprocessor import Preprocessor
 
 PRECISIONS = ("float32", "float16", "bfloat16", "int8", "int8-dynamic")
 SIGNATURES = ("serve", "features", "serve_bytes")
@@ -32,12 +32,13 @@ class ExportRequest:
         shape: of the images, with the batch.
         fold: whether to fold batch norms.
         normalizes: whether the network normalises uint8 images by itself.
-        preprocessing: how images are prepared, for the metadata and for `serve_bytes`.
+        inputs: how images are prepared, as far as it is known.
         activation: name of the output's, or `"unchanged"`.
         signatures: of a SavedModel.
         labels: names of the classes.
-        licence: of the weights.
-        images: as they go into the file, to calibrate int8 with and to compare on, if given.
+        architecture: name of the network's, if known.
+        licence: of the weights, if known.
+        samples: images to calibrate int8 with and to compare on, if given.
         keep_float: names of layers that an int8 precision leaves alone.
         tolerance: largest difference of an output, in units of the largest.
     """
@@ -48,12 +49,13 @@ class ExportRequest:
     shape: tuple[int | None, ...]
     fold: bool
     normalizes: bool
-    preprocessing: Preprocessor
+    inputs: ImageInputs
     activation: str
     signatures: tuple[str, ...]
     labels: list[str]
+    architecture: str | None
     licence: str | None
-    images: np.ndarray | None
+    samples: Samples
     keep_float: tuple[str, ...]
     tolerance: float
 
@@ -78,6 +80,7 @@ class Format:
         name: what `export` calls it.
         suffix: what its paths end in; a folder's in nothing.
         companions: suffixes of the files that lie beside that of the path and belong to it.
+        backend: Keras' backend that writes it.
         packages: what writing and running it needs: modules by the packages that have them.
         packages_for: what a precision needs besides.
         refused: precisions that it cannot hold: why, and what would work.
@@ -87,7 +90,10 @@ class Format:
         signatures: what its files can be asked for.
         lowered_by_keras: whether Keras casts the network to a lower precision. The other formats'
             tools lower the float32 file.
+        resizes: whether it has an operator for the antialiased resizing of a `Preprocessor`.
         refuses_quantized: why a model that Keras has quantized cannot be converted, if so.
+        oldest_runtimes: the oldest release of the runtime that runs a precision, and why, where it
+            depends on the precision; see `docs/compatibility.md`.
         write: writes a network: `(graph, request, path, metadata)`.
         load: loads the file for the check; one of the functions in `deploy.verify`.
     """
@@ -95,6 +101,7 @@ class Format:
     name: str
     suffix: str
     companions: tuple[str, ...] = ()
+    backend: str = "tensorflow"
     packages: Mapping[str, str]
     packages_for: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
     refused: Mapping[str, str]
@@ -103,7 +110,9 @@ class Format:
     fixed_shape_for: tuple[str, ...] = ()
     signatures: tuple[str, ...] = ("serve",)
     lowered_by_keras: bool = False
+    resizes: bool = False
     refuses_quantized: str = ""
+    oldest_runtimes: Mapping[str, str] = dataclasses.field(default_factory=dict)
     write: Callable[[ExportGraph, ExportRequest, Path, dict[str, Any]], None]
     load: Load
 

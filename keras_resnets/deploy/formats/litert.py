@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -19,23 +20,24 @@ from keras_resnets.deploy.prepare import ExportGraph
 
 def write(graph: ExportGraph, request: ExportRequest, path: Path, metadata: dict[str, Any]) -> None:
     """Writes a file of builtin operators; conversion fails if there is another one."""
-    folder = path.with_suffix(".saved_model")
-    graph.network.export(
-        str(folder), format="tf_saved_model", input_signature=[request.spec], verbose=False
-    )
-    if request.precision == "int8" and request.keep_float:
-        content = _with_floats(lambda: _converter(folder, request), request.keep_float)
-    else:
-        content = _converter(folder, request).convert()
+    # Not beside the file: TensorFlow reads the path of what it loads as a pattern.
+    with tempfile.TemporaryDirectory() as folder:
+        graph.network.export(
+            folder, format="tf_saved_model", input_signature=[request.spec], verbose=False
+        )
+        if request.precision == "int8" and request.keep_float:
+            content = _with_floats(lambda: _converter(folder, request), request.keep_float)
+        else:
+            content = _converter(folder, request).convert()
     path.write_bytes(content)
     _append(path, metadata)
 
 
-def _converter(folder: Path, request: ExportRequest) -> Any:
+def _converter(folder: str, request: ExportRequest) -> Any:
     """A `TFLiteConverter` that is set to the precision."""
     import tensorflow as tf
 
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     if request.precision != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -45,7 +47,7 @@ def _converter(folder: Path, request: ExportRequest) -> Any:
         # Float operators too: for preprocessing, and for what is kept.
         converter.target_spec.supported_ops.insert(0, tf.lite.OpsSet.TFLITE_BUILTINS_INT8)
         converter.representative_dataset = lambda: (
-            [batch] for batch in batches(request.images, request.shape[0])
+            [batch] for batch in batches(request.samples.calibration, request.shape[0])
         )
     return converter
 

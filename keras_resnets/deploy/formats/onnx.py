@@ -29,7 +29,7 @@ def write(graph: ExportGraph, request: ExportRequest, path: Path, metadata: dict
     if request.precision == "float16":
         _to_float16(path)
     elif request.precision == "int8":
-        quantize_static(path, request.images, request.keep_float)
+        quantize_static(path, request.samples.calibration, request.keep_float)
     elif request.precision == "int8-dynamic":
         quantize_dynamic(path)
     model = onnx.load(path)
@@ -136,6 +136,10 @@ ONNX = Format(
         "verified; use float16"
     },
     tolerances={"float32": 1e-4, **LOSSY},
+    oldest_runtimes={
+        **dict.fromkeys(("float32", "float16", "int8"), "1.15"),  # The oldest that was tried.
+        "int8-dynamic": "1.24",  # The first with ConvInteger for int8 weights on CPUs.
+    },
     write=write,
     load=verify.load_onnx,
 )

@@ -32,6 +32,7 @@ def write(graph: ExportGraph, request: ExportRequest, path: Path, metadata: dict
         # From memory, because a file that is mapped cannot be removed everywhere.
         weights = float_path.with_suffix(".bin").read_bytes()
         model = openvino.Core().read_model(float_path.read_bytes(), weights)
+    model.inputs[0].node.set_layout(openvino.Layout("NHWC"))
     for key, value in metadata.items():
         model.set_rt_info(json.dumps(value), ["keras_resnets", key])
     openvino.save_model(model, path, compress_to_fp16=request.precision == "float16")
