@@ -2,8 +2,8 @@
 
 import atexit
 import json
+import os
 import re
-import socket
 import subprocess
 import warnings
 from collections.abc import Iterator
@@ -68,11 +68,16 @@ def on_two_devices(out: str, dtype: str, stop: str) -> None:
         train(config(dtype), out, placement=two, resume=resume)
 
 
-def as_one_of_two(out: str, address: str, index: str) -> None:
+def as_one_of_two(out: str, index: str) -> None:
     """One of two processes, through all that may happen to them; the last thing ends both."""
-    processes = distribute.find_processes(address, 2, int(index))
+    import jax
+
+    processes = distribute.find_processes()
+    assert processes == distribute.Processes(2, int(index), None)
     two = distribute.place(processes)
     assert two.replicas == 2
+    # Of a machine by itself each has all accelerators, where JAX would leave it one.
+    assert jax.config.read("jax_cuda_visible_devices") == "all"
     found = {}
 
     # Only one is asked, in the middle of an epoch.
@@ -162,15 +167,20 @@ def test_two_devices_end_where_one_does(dtype, tolerance, lives, tmp_path):
 @pytest.mark.backend
 def test_two_processes_end_where_one_does_and_stop_fail_and_resume_together(tmp_path):
     one = train(config(), tmp_path / "one")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    # The runs are compiled alike.
-    cache = dict(
+    variables = dict(
+        # The runs are compiled alike.
         JAX_COMPILATION_CACHE_DIR=str(tmp_path / "cache"),
         JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0.1",
+        # What Slurm says to two processes on two machines; JAX makes a port of the job's number.
+        SLURM_JOB_ID=str(os.getpid()),
+        SLURM_STEP_NODELIST="localhost",
+        SLURM_STEP_NUM_NODES="2",
+        SLURM_NTASKS="2",
+        SLURM_LOCALID="0",
     )
-    processes = [started(as_one_of_two, tmp_path, address, i, **cache) for i in range(2)]
+    processes = [
+        started(as_one_of_two, tmp_path, i, SLURM_PROCID=str(i), **variables) for i in range(2)
+    ]
     try:
         said = [finish(process) for process in processes]
     finally:
@@ -251,28 +261,18 @@ def test_several_machines_on_tensorflow_are_refused_with_the_way_out(monkeypatch
         distribute.place(distribute.Processes())
 
 
-def test_slurms_variables_are_read():
-    environment = dict(
-        SLURM_STEP_NODELIST="gpu[03-05,9],cpu1",
-        SLURM_NTASKS="4",
-        SLURM_PROCID="2",
-        SLURM_JOB_ID="7",
-    )
-    found = distribute.find_processes(environment=environment)
-    assert found == distribute.Processes(4, 2, "gpu03:61447")
-    assert distribute.first_host("node1,node2") == "node1"
-    assert distribute.first_host("a[1-2]-ib") == "a1-ib"
-
-
-def test_the_index_of_a_kubernetes_job_is_read():
-    found = distribute.find_processes("host:80", 3, environment={"JOB_COMPLETION_INDEX": "1"})
-    assert found == distribute.Processes(3, 1, "host:80")
-
-
-def test_one_process_is_what_there_is_unless_said_otherwise():
-    assert distribute.find_processes(environment={}) == distribute.Processes()
-    environment = {"SLURM_STEP_NODELIST": "n1", "SLURM_NTASKS": "1", "SLURM_PROCID": "0"}
-    assert distribute.find_processes(environment=environment).count == 1
+def test_slurms_processes_are_counted_and_their_first_is_left_to_jax(monkeypatch):
+    monkeypatch.setenv("SLURM_STEP_NODELIST", "gpu[03-05,9],cpu1")
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    monkeypatch.setenv("SLURM_PROCID", "2")
+    assert distribute.find_processes() == distribute.Processes(4, 2, None)
+    assert distribute.find_processes("host:1") == distribute.Processes(4, 2, "host:1")
+    # A shell beside the steps of a job, and a step of one task, are one process.
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    assert distribute.find_processes() == distribute.Processes()
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    monkeypatch.delenv("SLURM_STEP_NODELIST")
+    assert distribute.find_processes() == distribute.Processes()
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_one_process_is_what_there_is_unless_said_otherwise():
 )
 def test_processes_that_make_no_sense_are_refused(given):
     with pytest.raises(ValueError, match="Received: coordinator="):
-        distribute.find_processes(*given, environment={})
+        distribute.find_processes(*given)
 
 
 def test_a_batch_must_be_shared_evenly():

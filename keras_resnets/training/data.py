@@ -217,20 +217,14 @@ def training_batches(
         return augment.augment_image(image, augmentation, change_seed)
 
     def finish(step, batch):
-        batch = _fill(batch)
-        labels = tf.one_hot(batch["label"], len(examples.class_names))
+        pixels, readable = _decoded(batch, prepare, image_size, batch_size, examples.strict)
+        pixels, labels = _with_gaps_filled(pixels, batch["label"], readable)
+        labels = tf.one_hot(labels, len(examples.class_names))
         step_seed = tf.random.fold_in(tf.constant([seed, 2]), step * hosts + index)
-        pixels = tf.cast(batch["image"], tf.float32)
-        return augment.augment_batch(pixels, labels, augmentation, step_seed)
+        return augment.augment_batch(tf.cast(pixels, tf.float32), labels, augmentation, step_seed)
 
-    batches = _decoded(
-        numbered.batch(batch_size, drop_remainder=True),
-        prepare,
-        image_size,
-        batch_size,
-        examples.strict,
-    )
-    return batches.enumerate(start_step).map(finish, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    batches = numbered.batch(batch_size, drop_remainder=True).enumerate(start_step)
+    return batches.map(finish, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
 @tf.autograph.experimental.do_not_convert
@@ -291,27 +285,16 @@ def evaluation_batches(
         return images.centre_crop(image, image_size, crop_pct, interpolation)
 
     def finish(batch):
-        weights = tf.cast(batch["own"] & batch["real"], tf.float32)
-        # Black, not a copy of another image that fills the gap.
-        seen = tf.where(weights[:, None, None, None] > 0, batch["image"], 0)
-        return (
-            tf.cast(seen, tf.float32),
-            tf.one_hot(batch["label"], len(examples.class_names)),
-            weights,
-        )
+        pixels, readable = _decoded(batch, prepare, image_size, batch_size, examples.strict)
+        labels = tf.one_hot(batch["label"], len(examples.class_names))
+        return tf.cast(pixels, tf.float32), labels, tf.cast(readable, tf.float32)
 
     rows = examples.dataset.map(lambda example: {**example, "real": True})
     # Of the whole split, as a host may have no image at all.
     filler = examples.source.in_order((0, 1)).take(1).map(_filler)
     size = evaluation_steps(examples, batch_size) * batch_size
     rows = rows.concatenate(filler.repeat()).take(size)
-    batches = _decoded(
-        rows.batch(batch_size, drop_remainder=True),
-        prepare,
-        image_size,
-        batch_size,
-        examples.strict,
-    )
+    batches = rows.batch(batch_size, drop_remainder=True)
     return batches.map(finish, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
@@ -319,63 +302,63 @@ def evaluation_batches(
 
 
 def _decoded(
-    batches: tf.data.Dataset,
+    batch: dict[str, tf.Tensor],
     prepare: Callable[[dict[str, tf.Tensor]], tf.Tensor],
     image_size: int,
     batch_size: int,
     strict: bool,
-) -> tf.data.Dataset:
-    """Batches of encoded images to batches of uint8 images, each made by `prepare`.
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The images of a batch, each made by `prepare`, and which of them are readable.
 
-    A graph cannot catch the error of an image that cannot be decoded; tf.data can only leave that
-    image out. So that batches stay what their step says they are, each goes through the decoder
-    with a row more, an end mark that cannot fail. What is missing in front of a row is filled by
-    repeating that row, and the end mark knows the names. Rows that are not `real` are not decoded.
+    A graph cannot catch the error of an image that cannot be decoded, but a dataset can leave that
+    image out. So the rows of a batch are a dataset of their own here, numbered, and what is missing
+    in the end is seen by its number. That costs nothing to speak of, whereas to decode all images
+    once before the training would cost as much as an epoch. An end mark is there in any case.
 
     Returns:
-        A dataset of dicts: `image` and the other entries, and two bools for each row: `own`,
-        whether the row is the image that belongs there, and `end`, whether it is filled by the end
-        mark for want of a later readable image.
+        uint8 (batch_size, image_size, image_size, 3), black where nothing is readable, and bool
+        (batch_size,). Rows that are not `real` are not decoded, and not readable.
     """
+    shape = [image_size, image_size, 3]
 
-    def with_end_mark(batch):
-        names = tf.io.serialize_tensor(batch["id"])
-        rows = {
-            key: tf.concat([value, tf.zeros_like(value[:1])], 0) for key, value in batch.items()
-        }
-        rows["names"] = tf.concat([tf.fill([batch_size], ""), [names]], 0)
-        rows["row"] = tf.range(batch_size + 1)
-        return rows
+    def numbered_image(row):
+        return row["row"], tf.ensure_shape(tf.cast(prepare(row) + 0.5, tf.uint8), shape)
 
-    def decode(row):
-        shape = [image_size, image_size, 3]
-        image = tf.cond(
-            row["real"] & (row["row"] < batch_size),
-            lambda: tf.cast(prepare(row) + 0.5, tf.uint8),  # A quarter of what is copied below.
-            lambda: tf.zeros(shape, tf.uint8),
-        )
-        return {**row, "image": tf.ensure_shape(image, shape)}
+    rows = tf.data.Dataset.from_tensor_slices({**batch, "row": tf.range(batch_size)})
+    real = rows.filter(lambda row: row["real"])
+    end = tf.data.Dataset.from_tensors((batch_size, tf.zeros(shape, tf.uint8)))
+    readable = real.map(numbered_image, tf.data.AUTOTUNE).ignore_errors().concatenate(end)
+    numbers, images = readable.batch(batch_size + 1).get_single_element()
+    images = tf.cond(
+        tf.size(numbers) > batch_size,
+        lambda: images,
+        lambda: tf.scatter_nd(numbers[:, None], images, [batch_size + 1, *shape]),
+    )
+    found = tf.reduce_any(numbers[:, None] == tf.range(batch_size), axis=0)
+    with tf.control_dependencies([_report(batch["id"][batch["real"] & ~found], strict)]):
+        return tf.ensure_shape(images[:batch_size], [batch_size, *shape]), tf.identity(found)
 
-    def fill_gap(last_row, row):
-        gap = (row["row"] - last_row - 1) % (batch_size + 1)
-        return row["row"], (gap, row)
 
-    def repeated(gap, row):
-        rows = {key: tf.repeat(value[None], gap + 1, 0) for key, value in row.items()}
-        return {**rows, "own": tf.range(gap + 1) == gap}
+def _with_gaps_filled(
+    images: tf.Tensor, labels: tf.Tensor, readable: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Puts the next readable image of the batch, and its label, where one is not readable."""
+    check = tf.debugging.assert_equal(
+        tf.reduce_any(readable),
+        True,
+        "a batch must have at least one image that can be decoded. Clean the data set, or take "
+        "larger batches",
+    )
 
-    def checked(rows):
-        names = tf.io.parse_tensor(rows.pop("names")[-1], tf.string)
-        batch = {key: value[:batch_size] for key, value in rows.items()}
-        batch["end"] = batch.pop("row") == batch_size
-        names = tf.boolean_mask(names, ~batch["own"])
-        with tf.control_dependencies([_report(names, strict)]):
-            return {key: tf.identity(value) for key, value in batch.items()}
+    def filled():
+        size = tf.size(readable)
+        rows = tf.range(size)
+        ahead = (rows[None] - rows[:, None]) % size  # Of each row (first axis): how far to others.
+        nearest = tf.argmin(tf.where(readable, ahead, size), axis=1)
+        return tf.gather(images, nearest), tf.gather(labels, nearest)
 
-    rows = batches.map(with_end_mark).unbatch()
-    decoded = rows.map(decode, tf.data.AUTOTUNE).ignore_errors()
-    complete = decoded.scan(tf.constant(batch_size), fill_gap).map(repeated)
-    return complete.rebatch(batch_size + 1, drop_remainder=True).map(checked)
+    with tf.control_dependencies([check]):
+        return tf.cond(tf.reduce_all(readable), lambda: (images, labels), filled)
 
 
 def _report(names: tf.Tensor, strict: bool) -> tf.Operation:
@@ -393,26 +376,6 @@ def _report(names: tf.Tensor, strict: bool) -> tf.Operation:
             return tf.constant(True)
 
     return tf.cond(tf.size(names) > 0, call, lambda: tf.constant(True)).op
-
-
-def _fill(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Puts the first rows of a batch where its last ones have no image."""
-    end = batch["end"]
-    check = tf.debugging.assert_equal(
-        tf.reduce_all(end),
-        False,
-        "a batch must have at least one image that can be decoded. Clean the data set, or take "
-        "larger batches",
-    )
-
-    def filled():
-        rows = tf.range(tf.size(end))
-        readable = tf.math.count_nonzero(~end, dtype=tf.int32)
-        rows %= readable  # The end mark fills only the end.
-        return {key: tf.gather(value, rows) for key, value in batch.items()}
-
-    with tf.control_dependencies([check]):
-        return tf.cond(tf.reduce_any(end), filled, lambda: dict(batch))
 
 
 def _filler(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
