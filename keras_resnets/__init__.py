@@ -3,13 +3,14 @@
 import sys
 
 from keras_resnets import layers
-from keras_resnets.catalog import create_model, list_models, model_info
+from keras_resnets.catalog import list_models, model_info
 from keras_resnets.deploy.export import export
 from keras_resnets.graph.features import feature_levels, feature_pyramid
 from keras_resnets.graph.fold import fold_batch_norms
 from keras_resnets.graph.freeze import freeze
 from keras_resnets.graph.grad_cam import grad_cam
 from keras_resnets.graph.macs import count_macs
+from keras_resnets.loading import create_model
 from keras_resnets.models.res2net import *
 from keras_resnets.models.resnest import *
 from keras_resnets.models.resnet import *

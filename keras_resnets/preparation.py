@@ -115,7 +115,7 @@ class Preparation:
         require(
             isinstance(inner, Mapping), "pretrained_cfg must be a mapping", pretrained_cfg=inner
         )
-        facts = {key: _parsed(value) for key, value in {**facts, **inner}.items()}
+        facts = {key: parsed(value) for key, value in {**facts, **inner}.items()}
         if all(facts.get(key) is None for key in _STATED):
             return None
         require(
@@ -199,7 +199,7 @@ def _stated_size(key: str, facts: Mapping[str, Any]) -> tuple[int | None, tuple[
     return channels, None if None in value[-2:] else tuple(value[-2:])
 
 
-def _parsed(value: Any) -> Any:
+def parsed(value: Any) -> Any:
     """The value of a JSON text; a text that is no JSON is meant as it is."""
     if not isinstance(value, str):
         return value

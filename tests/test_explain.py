@@ -1,5 +1,8 @@
 """Grad-CAM's heat lies where a class's evidence lies, on every backend and in every family."""
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +10,9 @@ from deterministic import random_images
 from tiny_nets import NETS, tiny_net
 
 import keras_resnets as kr
+from keras_resnets.graph import grad_cam
 from keras_resnets.graph.grad_cam import overlay, run
+from keras_resnets.graph.walk import graph_of
 
 # Red in the upper left corner, blue in the lower right one.
 SPOTS = np.zeros((1, 32, 32, 3), "float32")
@@ -134,6 +139,91 @@ def test_the_model_and_the_images_stay_as_they_are():
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(weight), value)
 
 
+# What is kept between calls -----------------------------------------------------------------------
+
+
+class Counting(keras.layers.Layer):
+    """Counts how often its Python code runs."""
+
+    runs = 0
+
+    def call(self, inputs):
+        self.runs += 1
+        return inputs
+
+
+def counting_classifier() -> tuple[keras.Sequential, Counting]:
+    counting = Counting()
+    model = keras.Sequential(
+        [
+            keras.Input((None, None, 3)),
+            keras.layers.Conv2D(4, 3, name="conv"),
+            counting,
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(3, name="classes"),
+        ]
+    )
+    return model, counting
+
+
+@pytest.mark.backend
+def test_a_second_call_looks_at_the_graph_no_more(monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        grad_cam, "graph_of", lambda model: read.append(model.name) or graph_of(model)
+    )
+    (model, counting), (other, _) = counting_classifier(), counting_classifier()
+    first = kr.grad_cam(model, SPOTS, 1)
+    before = counting.runs
+    np.testing.assert_array_equal(kr.grad_cam(model, SPOTS, 1), first)
+    # What JAX has compiled needs no Python; elsewhere layers run one by one.
+    assert (counting.runs == before) == (keras.backend.backend() == "jax")
+    kr.grad_cam(other, SPOTS)
+    kr.grad_cam(model, SPOTS, 0)
+    assert read == [model.name, other.name]
+
+
+@pytest.mark.backend
+def test_new_weights_give_new_heat():
+    model = spotter()
+    red = kr.grad_cam(model, SPOTS, 0)
+    kernel = model.get_layer("classes").kernel
+    kernel.assign(keras.ops.flip(kernel, axis=0))
+    blue = kr.grad_cam(model, SPOTS, 0)
+    assert np.argmax(where(red[0])) == 0
+    assert np.argmax(where(blue[0])) == 3
+
+
+def test_a_model_with_another_end_is_looked_at_again():
+    model, _ = counting_classifier()
+    kr.grad_cam(model, SPOTS, 2)
+    model.pop()
+    model.add(keras.layers.Dense(7))
+    assert kr.grad_cam(model, SPOTS, 6).shape == (1, 32, 32)
+    model.pop()
+    with pytest.raises(ValueError, match="model must end in a global pooling"):
+        kr.grad_cam(model, SPOTS)
+
+
+@pytest.mark.backend
+def test_a_model_is_forgotten_with_all_that_was_kept_of_it():
+    gc.collect()
+    kept = len(grad_cam._EXPLAINERS)
+    model, counting = counting_classifier()
+    outer = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Rescaling(1 / 3), model])
+    for each in (model, outer):
+        kr.grad_cam(each, SPOTS)
+    assert len(grad_cam._EXPLAINERS) == kept + 2
+    gone = [weakref.ref(thing) for thing in (outer, model, counting, model.layers[0].kernel)]
+    del model, counting, outer, each
+    gc.collect()
+    assert [reference() for reference in gone] == [None] * 4
+    assert len(grad_cam._EXPLAINERS) == kept
+
+
+# What is refused ---------------------------------------------------------------------------------
+
+
 def headless():
     return kr.ResNet18(weights=None, include_top=False, depths=(1,), planes=(8,))
 
@@ -149,7 +239,7 @@ def headless():
         (spotter, SPOTS, [0, 1], "class_index must be an int from 0 to 2"),
         (spotter, SPOTS, 1.0, "class_index must be an int from 0 to 2"),
         (headless, SPOTS, None, "model must end in a global pooling"),
-        (lambda: "resnet50", SPOTS, None, "model must be a functional keras.Model"),
+        (lambda: "resnet50", SPOTS, None, "model must be a functional or a built sequential"),
     ],
 )
 def test_what_does_not_fit_is_refused(model, images, classes, message):

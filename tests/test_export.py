@@ -13,17 +13,18 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from cases import CASES, Case
 from goldens_io import relative_error
 from keras import layers
+from nets import CASES, Case
 from PIL import Image
 from typer.testing import CliRunner
 
 import keras_resnets as kr
 from keras_resnets.commands.app import app
+from keras_resnets.deploy import compare, place, verify
 from keras_resnets.deploy import export as exporting
-from keras_resnets.deploy import formats, verify
 from keras_resnets.deploy.formats import FORMATS
+from keras_resnets.deploy.formats import format as formats
 
 pytest.importorskip("tensorflow")
 for module in ("ai_edge_litert", "onnx", "onnxruntime", "openvino", "tf2onnx"):
@@ -631,7 +632,7 @@ def test_somebodys_folder_is_not_overwritten(tmp_path):
         kr.export(dense_net(), tmp_path / "m.onnx", format="onnx", overwrite=True)
 
 
-def fake_write(prepared, request, path: Path) -> None:
+def fake_write(graph, request, path: Path, metadata) -> None:
     """What looks like an export."""
     if not path.suffix:
         path.mkdir()
@@ -641,23 +642,21 @@ def fake_write(prepared, request, path: Path) -> None:
 
 
 def replace_writer(monkeypatch, format: str) -> None:
-    monkeypatch.setitem(
-        exporting.FORMATS, format, dataclasses.replace(FORMATS[format], write=fake_write)
-    )
+    monkeypatch.setitem(FORMATS, format, dataclasses.replace(FORMATS[format], write=fake_write))
 
 
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
 def test_an_interrupted_export_leaves_what_was_there(format, error, tmp_path, monkeypatch):
     path = tmp_path / f"m{FORMATS[format].suffix}"
-    fake_write(None, None, path)
+    fake_write(None, None, path, None)
     before = left_in(tmp_path)
     replace_writer(monkeypatch, format)
 
     def interrupted(*args):
         raise error
 
-    monkeypatch.setattr(exporting, "_run_afresh", interrupted)
+    monkeypatch.setattr(compare, "run_afresh", interrupted)
     with pytest.raises(error):
         kr.export(dense_net(), path, format=format, overwrite=True)
     with pytest.raises(error):
@@ -684,16 +683,14 @@ def test_a_file_that_differs_too_much_is_not_left(format, networks, tmp_path):
 
 def test_outputs_that_are_not_those_of_the_model_are_noticed(tmp_path, monkeypatch):
     """The comparison would be worth nothing if it compared a file with itself."""
-    original = formats.write_onnx
+    original = FORMATS["onnx"].write
 
-    def other_weights(prepared, request, path):
-        *_, bias = prepared.network.weights
+    def other_weights(graph, request, path, metadata):
+        *_, bias = graph.network.weights
         bias.assign_add([0, 0, 0.5, 0, 0])
-        original(prepared, request, path)
+        original(graph, request, path, metadata)
 
-    monkeypatch.setitem(
-        exporting.FORMATS, "onnx", dataclasses.replace(FORMATS["onnx"], write=other_weights)
-    )
+    monkeypatch.setitem(FORMATS, "onnx", dataclasses.replace(FORMATS["onnx"], write=other_weights))
     with pytest.raises(ValueError, match="must give the model's outputs"):
         kr.export(dense_net(), tmp_path / "m.onnx", format="onnx")
     assert left_in(tmp_path) == []
@@ -724,7 +721,7 @@ def test_two_files_are_replaced_together_or_not_at_all(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "rename", fails_once)
     with pytest.raises(OSError, match="no"):
-        exporting._put_in_place([new / "m.xml", new / "m.bin"], tmp_path)
+        place.put_in_place([new / "m.xml", new / "m.bin"], tmp_path)
     assert [(tmp_path / name).read_text() for name in ("m.xml", "m.bin")] == ["old", "old"]
 
 

@@ -64,7 +64,7 @@ def test_a_prefix_tells_two_backbones_apart():
     model = kr.ResNet18(weights=None, depths=(1, 1), planes=(16, 32), classes=4, prefix="left.")
     frozen = kr.freeze(model, until="layer1", prefix="left.")
     assert frozen[0] == "left_conv1"
-    with pytest.raises(ValueError, match="until must be one of"):
+    with pytest.raises(ValueError, match=r"prefix must be that of a backbone .*'left_'"):
         kr.freeze(model, until="layer1")
 
 

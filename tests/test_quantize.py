@@ -7,6 +7,7 @@ from keras import layers
 from sklearn.datasets import load_digits
 
 import keras_resnets as kr
+from keras_resnets.deploy import images as images_module
 from keras_resnets.deploy import int8
 from keras_resnets.deploy.formats import FORMATS
 from keras_resnets.deploy.quantize import sensitivity
@@ -157,7 +158,7 @@ def test_data_sets_give_representative_images_of_all_classes(trained, digits, tm
         image_size=16,
         data=(images[:TRAINING_IMAGES], labels[:TRAINING_IMAGES]),
     )
-    assert report.images == int8.MOST_SAMPLES
+    assert report.images == images_module.MOST_SAMPLES
     assert report.top1_agreement > 0.95
 
 

@@ -119,7 +119,8 @@ def test_a_saved_model_remembers_and_can_be_cut_and_folded(tmp_path):
 
 def test_it_trains_on_top_of_other_layers_and_with_its_own_preprocessing():
     image = keras.Input((64, 64, 3))
-    jittered = keras.layers.GaussianNoise(0.1)(image)
+    augment = keras.Sequential([keras.layers.GaussianNoise(0.1), keras.layers.RandomFlip()])
+    jittered = augment(keras.layers.Rescaling(2.0)(image))
     model = tiny_net(
         "basic", remat=True, input_tensor=jittered, include_preprocessing=True, prefix="a_"
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import goldens_io
 import pytest
-from cases import CASES, FULL
+from nets import CASES, FULL
 from processes import BACKEND, child_environment
 
 import keras_resnets as kr
@@ -34,6 +34,7 @@ FRAMEWORKS = {"jax", "tensorflow", "torch"}
 # the ground floor. `preparation` checks its fields; the rest of the ground floor stands by itself.
 GROUND = {"checks", "names", "preparation", "files"}
 _PARTS = {f"models.{name}" for name in ("blocks", "network", "residual", "variant")}
+_FILES = ("checkpoint", "facts", "keys", "layouts", "pickles", "published", "state_dict")
 _BELOW_TRAINING = {"layers", "graph", "models", "weights", "catalog", "preprocessing"}
 ARROWS = {
     "checks": set(),
@@ -43,10 +44,7 @@ ARROWS = {
     "layers": {"layers"},
     "graph": {"layers", "graph"},
     # Files and their names know nothing of models.
-    **{
-        f"weights.{name}": {f"weights.{low}" for low in ("checkpoint", "layouts", "published")}
-        for name in ("checkpoint", "hub", "layouts", "published")
-    },
+    **{f"weights.{name}": {f"weights.{low}" for low in _FILES} for name in (*_FILES, "hub")},
     "weights": {"layers", "graph", "weights"},
     "models.blocks": {"layers"},
     "models.network": {"models.blocks"},
@@ -54,6 +52,7 @@ ARROWS = {
     "models.variant": {"graph", "models.blocks", "models.network", "weights"},
     "models": {"layers", *_PARTS},  # Families never import each other.
     "catalog": {"graph", "models", "weights"},
+    "loading": {"graph", "models", "weights", "catalog"},
     "preprocessing": _BELOW_TRAINING - {"preprocessing"},
     "training": {*_BELOW_TRAINING, "training"},
     "deploy": {*_BELOW_TRAINING, "training", "deploy"},
@@ -334,17 +333,17 @@ def test_every_field_is_changed_in_a_network_compared_with_pytorch(config, field
 
 
 def parts(configs) -> set[tuple[str, str, str]]:
-    """The functions that networks are put together from: block, stem, shortcut."""
+    """The functions that networks are put together from: block, stem, norm, attention, ..."""
     return {
-        (type(config).__name__, field.name, getattr(config, field.name).__name__)
+        (type(config).__name__, field.name, getattr(part, "__name__", repr(part)))
         for config in configs
         for field in dataclasses.fields(config)
-        if callable(getattr(config, field.name))
+        if callable(part := getattr(config, field.name))
     }
 
 
 @pytest.mark.parametrize("family", catalog.FAMILIES)
-def test_every_block_stem_and_shortcut_of_a_family_is_compared_with_pytorch(family):
+def test_every_part_of_a_family_is_compared_with_pytorch(family):
     offered = parts(variant.config for variant in variants_of(family))
     assert offered <= parts(map(_config, CASES.values()))
     # ReXNet is one formula, without exchangeable parts.

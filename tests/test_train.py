@@ -28,7 +28,8 @@ from tiny_runs import (
 )
 
 import keras_resnets as kr
-from keras_resnets.training import callbacks, checkpoints, distribute, errors, evaluate
+from keras_resnets import loading
+from keras_resnets.training import callbacks, checkpoints, distribute, errors
 from keras_resnets.training import run as run_module
 from keras_resnets.training.config import RunConfig, resolve
 from keras_resnets.training.plan import plan
@@ -467,9 +468,10 @@ def test_what_is_reported_of_a_published_checkpoint_stands_beside_what_is_measur
     finished, image_folder, monkeypatch
 ):
     published = kr.ResNet50.pretrained["a1_in1k"]
-    model = keras.saving.load_model(finished.folder / "best.keras")
-    subject = evaluate.Subject(model, 32, 1.0, "bicubic", published)
-    monkeypatch.setattr(evaluate, "load_subject", lambda *args, **kwargs: subject)
+    run = loading.locate(str(finished.folder))
+    known = dataclasses.replace(published, classes=len(CLASSES))
+    as_published = dataclasses.replace(run, asked=dataclasses.replace(run.asked, published=known))
+    monkeypatch.setattr("keras_resnets.commands.evaluate.locate", lambda *names: as_published)
     command = ("evaluate", "--data", f"folder:{image_folder}", "--model", "resnet50.a1_in1k")
     code, text = invoke(*command)
     assert code == 0, text

@@ -4,8 +4,8 @@ import functools
 
 import keras
 import numpy as np
-from cases import CASES
 from deterministic import random_images, random_state
+from nets import CASES
 
 import keras_resnets as kr
 

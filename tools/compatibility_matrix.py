@@ -24,7 +24,8 @@ from sklearn.datasets import load_digits
 
 import keras_resnets as kr
 from benchmarks import machine
-from keras_resnets.deploy.formats import FORMATS, PRECISIONS
+from keras_resnets.deploy.formats import FORMATS
+from keras_resnets.deploy.formats.format import PRECISIONS
 
 PAGE = Path(__file__).parent.parent / "docs" / "compatibility.md"
 SIDE = 32
@@ -79,23 +80,23 @@ def trained(family: str, images: np.ndarray, labels: np.ndarray) -> keras.Model:
 
 def rows(model: keras.Model, images: np.ndarray) -> Iterator[tuple[str, ...]]:
     """The cells of every export of a model, and that there is none where a format refuses."""
-    for format, each in FORMATS.items():
+    for target in FORMATS.values():
         for precision in PRECISIONS:
-            if precision in each.refused:
-                yield format, precision, "none, see below", "", "", ""
+            if precision in target.refused:
+                yield target.name, precision, "none, see below", "", "", ""
                 continue
             with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 report = kr.export(
                     model,
-                    Path(folder, f"model{each.suffix}"),
-                    format=format,
+                    Path(folder, f"model{target.suffix}"),
+                    format=target.name,
                     precision=precision,
                     include_preprocessing=True,
                     data=images,
                 )
             yield (
-                format,
+                target.name,
                 precision,
                 f"{report.max_difference:.1e} / {report.mean_difference:.1e}",
                 f"{report.top1_agreement:.1%}",
@@ -157,8 +158,8 @@ def main() -> None:
         ]
         print(f"{family}: done", flush=True)
     lines += ["", "## What there is not, and why", ""]
-    for format, each in FORMATS.items():
-        lines += [f"- {format}, {precision}: {why}." for precision, why in each.refused.items()]
+    for target in FORMATS.values():
+        lines += [f"- {target.name}, {kind}: {why}." for kind, why in target.refused.items()]
     told.page.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 

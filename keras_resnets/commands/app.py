@@ -29,6 +29,20 @@ app = typer.Typer(
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        help="An architecture, architecture.tag, hf://owner/repository, a folder, the folder of a "
+        "run, a .keras file, or a file of weights that names its architecture."
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        help="For an architecture: a tag, a file, a folder, hf://owner/repository or none. "
+        'Default: "imagenet".'
+    ),
+]
 
 
 @contextlib.contextmanager
@@ -111,17 +125,8 @@ def model_info(
 @errors_to_stderr()
 def predict_images(
     images: Annotated[list[str], typer.Argument(help="Image files.")],
-    model: Annotated[
-        str,
-        typer.Option(help="An architecture, architecture.tag, or hf://owner/repository."),
-    ],
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="A file, a folder, a tag or hf://owner/repository. "
-            'Default: the tag of the model, else "imagenet".'
-        ),
-    ] = None,
+    model: Model,
+    weights: Weights = None,
     top: Annotated[int, typer.Option(help="How many classes to show.")] = 5,
     explain: Annotated[
         str | None,
@@ -154,11 +159,16 @@ def convert_weights(
     target: Annotated[
         str, typer.Argument(metavar="OUT", help="Ends in .safetensors, .weights.h5 or .keras.")
     ],
-    model: Annotated[str, typer.Option(help="The architecture, or architecture.tag.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="The architecture, or architecture.tag. Default: what IN states."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
 ) -> None:
     """Turn a checkpoint into another format; it fits the model exactly or is refused."""
-    converted = predict.convert_file(source, target, model, overwrite=overwrite)
+    from keras_resnets.commands.convert import convert_file
+
+    converted = convert_file(source, target, model, overwrite=overwrite)
     typer.echo(f"Wrote {target}: {converted.name}, {converted.count_params():,} weights")
 
 
@@ -169,13 +179,8 @@ def export_model(
         str,
         typer.Argument(metavar="OUT", help="A folder, or a file ending in .tflite, .onnx or .xml."),
     ],
-    model: Annotated[
-        str,
-        typer.Option(help="A run's folder, a .keras file, an architecture or architecture.tag."),
-    ],
-    weights: Annotated[
-        str | None, typer.Option(help="For an architecture: a tag, a file or hf://...")
-    ] = None,
+    model: Model,
+    weights: Weights = None,
     format: Annotated[
         str | None,
         typer.Option(help="saved_model, litert, onnx or openvino. Default: by the end of OUT."),
@@ -331,13 +336,8 @@ def train_model(
 @errors_to_stderr()
 def evaluate_model(
     data: DataSpec,
-    model: Annotated[
-        str,
-        typer.Option(help="A run's folder, a .keras file, an architecture or architecture.tag."),
-    ],
-    weights: Annotated[
-        str | None, typer.Option(help="For an architecture: a tag, a file or hf://...")
-    ] = None,
+    model: Model,
+    weights: Weights = None,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "validation",
     image_size: ImageSize = None,
     crop_pct: Annotated[

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from rich.table import Table
 
+from keras_resnets.checks import require
 from keras_resnets.commands.output import print_json, print_lines, print_table
+from keras_resnets.loading import locate
+from keras_resnets.preparation import Preparation
 from keras_resnets.training import data, evaluate
 from keras_resnets.training.report import percent
 
@@ -25,19 +30,17 @@ def run_evaluation(
 ) -> None:
     """`keras-resnets evaluate`."""
     examples = data.load(data_spec, split, data_dir=data_dir, seed=seed, strict=strict)
+    located = locate(model, weights)
+    published = located.published
     classes = len(examples.class_names)
-    subject = evaluate.load_subject(
-        model, weights, classes=classes, image_size=image_size, crop_pct=crop_pct
+    require(
+        published is None or published.classes == classes,
+        f"model must have the classes of the data; {model} has {published and published.classes}",
+        classes=classes,
     )
-    found = evaluate.evaluate(
-        subject.model,
-        examples,
-        image_size=subject.image_size,
-        crop_pct=subject.crop_pct,
-        interpolation=subject.interpolation,
-        batch_size=batch_size,
-    )
-    published = subject.published
+    classifier = located.build_classifier()
+    preparation = evaluated_at(classifier.preparation, image_size, crop_pct)
+    found = evaluate.evaluate(classifier, examples, preparation=preparation, batch_size=batch_size)
     if as_json:
         values = found.as_dict()
         if published is not None:
@@ -61,3 +64,15 @@ def _by_class(found: evaluate.Evaluation) -> Table:
         shares = (row[key] for key in ("recall", "precision", "top5"))
         table.add_row(str(row["class"]), str(row["images"]), *map(percent, shares))
     return table
+
+
+def evaluated_at(
+    preparation: Preparation, image_size: int | None, crop_pct: float | None
+) -> Preparation:
+    """The size that weights are best evaluated at, unless another is asked for."""
+    preparation = preparation.at_test_size()
+    if image_size is not None:
+        preparation = preparation.at_size(image_size)
+    if crop_pct is not None:
+        preparation = dataclasses.replace(preparation, crop_pct=crop_pct)
+    return preparation

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from keras_resnets.checks import require
-from keras_resnets.deploy.export import ExportReport, check_target, export
-from keras_resnets.deploy.formats import FORMATS, check_packages, check_precision
-from keras_resnets.layers.preprocessor import Preprocessor
+from keras_resnets.deploy.export import ExportReport, export
+from keras_resnets.deploy.formats import find_format, format_of
+from keras_resnets.deploy.place import check_target
+from keras_resnets.loading import locate
 
 
 def run_export(
@@ -25,31 +25,28 @@ def run_export(
     **options: Any,
 ) -> ExportReport:
     """`keras-resnets export`; options that are not named here are those of `export`."""
-    suffixes = {each.suffix: name for name, each in FORMATS.items()}
-    format = format or suffixes.get(Path(out).suffix, "saved_model")
-    # Before a model is built or loaded.
-    check_precision(format, precision)
-    try:
-        check_packages(format, precision)
+    format = format or format_of(out)
+    try:  # Before a model is built or loaded.
+        check_target(out, find_format(format, precision), overwrite)
     except ImportError as error:
         raise ValueError(str(error)) from error
-    check_target(out, format, overwrite)
     sizes = _sizes(image_size)
 
-    from keras_resnets.training import evaluate
-
-    subject = evaluate.load_subject(model, weights)
-    side = subject.image_size
+    located = locate(model, weights)
+    network = located.build()
+    names = located.class_names_of(network)
     return export(
-        subject.model,
+        network,
         out,
         format=format,
         precision=precision,
         batch=int(batch) if batch and batch.isdecimal() else batch,
         image_size=sizes,
-        preprocessing=Preprocessor((side, side), subject.crop_pct, subject.interpolation),
-        labels=_labels(model),
-        licence=subject.published and subject.published.license,
+        # What nobody states is asked for by the export, where it matters.
+        preprocessing=located.preparation if located.asked else located.preparation_or_usual(),
+        labels=names and [text for _, text in names],
+        architecture=located.variant and located.variant.name,
+        licence=located.licence,
         overwrite=overwrite,
         **options,
     )
@@ -66,13 +63,3 @@ def _sizes(text: str | None) -> int | Sequence[int] | str | None:
         image_size=text,
     )
     return int(text) if len(sides) == 1 else [int(side) for side in sides]
-
-
-def _labels(model: str) -> list[str] | None:
-    """Names of a run's classes."""
-    if not Path(model, "classes.json").is_file():
-        return None
-
-    from keras_resnets.training.run_folder import RunFolder
-
-    return RunFolder(model).read_json("classes.json")

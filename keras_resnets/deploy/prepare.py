@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from itertools import filterfalse, islice
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_resnets import catalog
 from keras_resnets.checks import require
+from keras_resnets.deploy.inputs import ImageInputs
 from keras_resnets.graph.fold import fold_batch_norms
-from keras_resnets.graph.walk import flat_layers, upstream
+from keras_resnets.graph.inference import copied, without_training_layers
+from keras_resnets.graph.walk import flat_layers, graph_of, require_functional
 from keras_resnets.layers import GroupedConv2D
 from keras_resnets.layers.preprocessor import Preprocessor
-from keras_resnets.preprocessing import preprocessor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,56 +46,66 @@ def prepare(
     *,
     shape: tuple[int | None, ...],
     fold: bool,
-    half: str | None,
+    dtype: str,
     activation: str,
-    preprocessing: Preprocessor | None,
+    inputs: ImageInputs,
+    uint8: bool,
 ) -> ExportGraph:
     """Folds, sets types and activation, and puts the preprocessing in front.
 
     Args:
-        model: a functional or built sequential model with one input of images and one output.
+        model: a functional or sequential model with one input of images and one output.
         shape: of the images, with the batch.
         fold: whether to fold batch norms; a model in which that cannot be stays as it is.
-        half: a type for weights and computation other than float32, or None.
+        dtype: of weights and computation.
         activation: name of the output's, or `"unchanged"`.
-        preprocessing: what normalises uint8 images, or None if float images go in as the model
-            takes them. Nothing but a cast where the model normalises by itself.
+        inputs: what the model takes.
+        uint8: whether uint8 RGB goes in and is normalised; otherwise images go in as the model
+            takes them.
     """
-    if isinstance(model, keras.Sequential):  # It shows no graph to walk.
-        model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    plain = activation == "unchanged" and _is_float32(model)
-    reference, core, unfolded = (model if plain else copy(model, "float32")), None, None
+    model = require_functional(model)
+    untouched = activation == "unchanged" and _computes_in(model, "float32")
+    reference = model if untouched else copy(model, "float32")
+    core, unfolded = without_training_layers(model), None
     if fold:
-        try:
-            core = fold_batch_norms(model)
-        except ValueError as error:
-            unfolded = str(error)
-    if core is None or half or not _is_float32(core):
-        core = copy(core or model, half or "float32")
+        core, unfolded = _folded(core)
+    if core is model or not _computes_in(core, dtype):
+        core = copy(core, dtype)
     for network in (reference, core):
         name = set_activation(network, activation)
     for layer in flat_layers(core):
         if isinstance(layer, GroupedConv2D):
             layer.implementation = "native"  # One operator, whatever trains fastest here.
 
-    image = keras.Input(
-        batch_shape=shape, dtype="uint8" if preprocessing else "float32", name="image"
-    )
-    x = image
-    if preprocessing is not None:
-        x = ops.cast(x, "float32")
-        if not has_preprocessing(model):
-            x = normalize(preprocessing)(x)
-    feature_nets = [classifier_input(network) for network in (core, reference)]
-    with_features = feature_nets[0] is not None
+    image, x = _entrance(shape, inputs, uint8)
+    features, reference_features = classifier_input(core), classifier_input(reference)
     return ExportGraph(
         network=keras.Model(image, core(x), name=model.name),
-        features=keras.Model(image, feature_nets[0](x), name="features") if with_features else None,
+        features=None if features is None else keras.Model(image, features(x), name="features"),
         reference=reference,
-        reference_features=feature_nets[1],
+        reference_features=reference_features,
         activation=name,
         unfolded=unfolded,
     )
+
+
+def _folded(model: keras.Model) -> tuple[keras.Model, str | None]:
+    """The model without batch norms; or with them, and why they cannot be folded."""
+    try:
+        return fold_batch_norms(model), None
+    except ValueError as error:
+        return model, str(error)
+
+
+def _entrance(
+    shape: tuple[int | None, ...], inputs: ImageInputs, uint8: bool
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """Images as they go into the file, and what becomes of them in front of the model."""
+    image = keras.Input(batch_shape=shape, dtype="uint8" if uint8 else "float32", name="image")
+    if not uint8:
+        return image, image
+    x = ops.cast(image, "float32")
+    return image, x if inputs.takes_rgb else normalize(inputs)(x)
 
 
 def copy(model: keras.Model, dtype: str) -> keras.Model:
@@ -103,37 +113,30 @@ def copy(model: keras.Model, dtype: str) -> keras.Model:
 
     Preprocessing and the classifier compute in float32 in any case, and quantized layers stay.
     """
-    last = {layer.name for layer in itertools.islice(_ending(model), 2)}
+    last = {operation.name for operation in islice(_ending(model), 2)}
 
-    def clone(layer: layers.Layer) -> layers.Layer:
-        if isinstance(layer, keras.Model):
-            return copy(layer, dtype)
+    def config(layer: layers.Layer) -> dict[str, Any]:
         config = layer.get_config()
         if not getattr(layer, "quantization_mode", None):
             exact = layer.name in last or isinstance(layer, (layers.Rescaling, Preprocessor))
             config["dtype"] = "float32" if exact else dtype
-        return type(layer).from_config(config)
+        return config
 
-    twin = keras.models.clone_model(model, clone_function=clone)
-    twin.set_weights(model.get_weights())
-    if isinstance(twin, keras.Sequential):
-        twin = keras.Model(twin.inputs[0], twin.outputs[0], name=model.name)
-    return twin
+    return copied(model, config=config, nested=lambda inner: copy(inner, dtype))
 
 
-def _is_float32(model: keras.Model) -> bool:
-    return all(layer.compute_dtype == "float32" for layer in flat_layers(model))
+def _computes_in(model: keras.Model, dtype: str) -> bool:
+    return all(layer.compute_dtype == dtype for layer in flat_layers(model))
 
 
 def set_activation(model: keras.Model, wanted: str) -> str:
     """Sets the activation of the output, unless it is to stay; returns its name."""
-    last = next(_ending(model), None)
-    found = getattr(last, "activation", None)
-    name = "softmax" if isinstance(last, layers.Softmax) else getattr(found, "__name__", "linear")
+    last = next(filterfalse(_passes_on, _ending(model, nested=True)), None)
+    name = _activation_name(last)
     if wanted in ("unchanged", name):
         return name
     require(
-        found is not None,
+        getattr(last, "activation", None) is not None,
         "activation can be changed where the last layer has one, such as a Dense; leave it out",
         activation=wanted,
         last_layer=getattr(last, "name", None),
@@ -142,54 +145,39 @@ def set_activation(model: keras.Model, wanted: str) -> str:
     return wanted
 
 
+def _passes_on(operation: keras.Operation) -> bool:
+    """Whether an operation leaves values what they are, so that others decide their activation."""
+    if isinstance(operation, layers.Activation):
+        return operation.activation is keras.activations.linear  # Casts under mixed precision.
+    return isinstance(operation, (layers.Dropout, layers.Flatten, layers.Identity, layers.Reshape))
+
+
+def _activation_name(operation: Any) -> str:
+    """The name of an operation's activation; "linear" for one that has none and is none."""
+    activation = getattr(operation, "activation", None)
+    if activation is not None:
+        return activation.__name__
+    # `layers.ReLU`, `layers.Softmax`, `ops.log_softmax(x)`: classes called as the activation is.
+    kind = type(operation).__name__.lower()
+    names = (name for name in dir(keras.activations) if name.replace("_", "") == kind)
+    return next(names, "linear")
+
+
 def classifier_input(model: keras.Model) -> keras.Model | None:
     """From images to what the last dense layer reads: the features of an image, (N, C)."""
-    for layer in itertools.islice(_ending(model), 2):
+    for layer in islice(_ending(model), 2):
         if isinstance(layer, layers.Dense):
             return keras.Model(model.input, layer.input)
     return None
 
 
-def has_preprocessing(model: keras.Model) -> bool:
-    """Whether a model normalises RGB values by itself."""
-    kinds = (layers.Rescaling, layers.Normalization, Preprocessor)
-    return any(isinstance(layer, kinds) for layer in flat_layers(model))
-
-
-def known_preprocessing(
-    model: keras.Model, given: Any = None, shape: Sequence[int | None] | None = None
-) -> Preprocessor:
-    """What a model's images are prepared with, as far as it is known.
-
-    Args:
-        model: the model; by its name, its architecture's preprocessing is known.
-        given: what is known better: a `Preprocessor`, or what `preprocessor` takes.
-        shape: of the model's images, with the batch.
-
-    Returns:
-        A `Preprocessor` for images of this shape. Where the model normalises by itself, it only
-        resizes: mean 0 and deviation 1 / 255 leave the values 0 to 255 what they are.
-    """
-    if isinstance(given, Preprocessor):
-        known = given
-    else:
-        ours = set(catalog.list_models())
-        default = model.name if model.name in ours else {"input_size": (224, 224)}
-        known = preprocessor(default if given is None else given)
-    changes: dict[str, Any] = {"backend": "keras"}
-    if shape is not None and None not in shape[1:3]:
-        changes["size"] = list(shape[1:3])
-    if has_preprocessing(model):
-        changes |= {"mean": [0.0] * 3, "std": [1 / 255] * 3}
-    return Preprocessor.from_config(known.get_config() | changes)
-
-
-def normalize(preprocessing: Preprocessor) -> layers.Layer:
-    """RGB values 0 to 255 to those that a model expects."""
-    mean, std = np.array(preprocessing.mean), np.array(preprocessing.std)
+def normalize(inputs: ImageInputs) -> layers.Layer:
+    """RGB values 0 to 255 to those that a model takes."""
+    mean, std = map(np.array, inputs.normalization)
     return layers.Rescaling((1 / (255 * std)).tolist(), (-mean / std).tolist(), name="preprocess")
 
 
-def _ending(model: keras.Model) -> Iterator[Any]:
-    """The layers from the output backwards."""
-    return upstream(model, model.outputs[0])
+def _ending(model: keras.Model, *, nested: bool = False) -> Iterator[keras.Operation]:
+    """The operations from the output backwards; those of nested models in their place, if so."""
+    graph = graph_of(model, opens=lambda inner: nested)
+    return (call.operation for call in graph.trunk())

@@ -14,7 +14,9 @@ from rich.table import Table
 
 from keras_resnets.deploy import int8
 from keras_resnets.deploy.export import export
-from keras_resnets.deploy.prepare import known_preprocessing
+from keras_resnets.deploy.formats import onnx as onnx_format
+from keras_resnets.deploy.images import batches, representative
+from keras_resnets.deploy.inputs import inputs_of
 from keras_resnets.deploy.report import plain_text
 from keras_resnets.files import atomic_write
 from keras_resnets.graph.walk import flat_layers
@@ -95,7 +97,8 @@ def sensitivity(model: keras.Model, data: Any, *, preprocessing: Any = None) -> 
     """Measures what int8 does to the outputs in each layer alone.
 
     The model is exported to ONNX with its batch norms folded and logits for outputs. Each layer is
-    quantized by itself, all others staying in float, and run on the images.
+    quantized by itself, all others staying in float; it is calibrated with three quarters of the
+    images and run on the others.
 
     Args:
         model: as for `export`.
@@ -125,20 +128,23 @@ def sensitivity(model: keras.Model, data: Any, *, preprocessing: Any = None) -> 
         report = export(
             model, path, format="onnx", activation="linear", preprocessing=preprocessing, data=data
         )
-        images = int8.representative(
+        samples = representative(
             data,
             precision="int8",
             shape=report.input_shape,
             uint8=False,
-            preprocessing=known_preprocessing(model, preprocessing, report.input_shape),
+            inputs=inputs_of(model, preprocessing).at_shape(report.input_shape),
         )
+        images = samples.compared
         expected = _outputs(path, images)
         operators = [node for node in onnx.load(path).graph.node if node.op_type in QDQRegistry]
         names = {layer.name for layer in flat_layers(model)} - int8.PREPROCESSING
-        found = [name for node in operators for name in int8.onnx_layers(node) & names]
+        found = [name for node in operators for name in onnx_format.layers_of(node) & names]
         losses = []
         for layer in dict.fromkeys(found):
-            int8.onnx_static(path, images, only=[layer], target=single, cache=ranges)
+            onnx_format.quantize_static(
+                path, samples.calibration, only=[layer], target=single, cache=ranges
+            )
             losses.append(_loss(layer, expected, _outputs(single, images)))
     worst_first = sorted(losses, key=lambda loss: -loss.mean_difference)
     return Sensitivity(model.name, len(images), tuple(worst_first))
@@ -150,7 +156,7 @@ def _outputs(path: Path, images: np.ndarray) -> np.ndarray:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (source,) = session.get_inputs()
     size = source.shape[0] if isinstance(source.shape[0], int) else None
-    rows = [session.run(None, {source.name: rows})[0] for rows in int8.batches(images, size)]
+    rows = [session.run(None, {source.name: rows})[0] for rows in batches(images, size)]
     return np.concatenate(rows)
 
 

@@ -22,6 +22,7 @@ class ExportReport:
         size: bytes on the disk, all files together.
         operators: how many of each kind the file has; a SavedModel's are those of `serve`.
         images: how many were compared.
+        calibrated: how many others int8 was calibrated with.
         max_difference: the largest difference between an output of the file and of the model, in
             units of the largest magnitude among the model's outputs.
         mean_difference: the mean difference in the same units.
@@ -42,6 +43,7 @@ class ExportReport:
     size: int
     operators: dict[str, int]
     images: int
+    calibrated: int
     max_difference: float
     mean_difference: float
     tolerance: float
@@ -72,6 +74,8 @@ class ExportReport:
             "latency here": f"{self.latency * 1e3:.2f} ms for {self.latency_batch} "
             f"image{'s' if self.latency_batch > 1 else ''}",
         }
+        if self.calibrated:
+            rows["int8"] = f"calibrated with {self.calibrated} other images"
         return rows | ({"batch norms": f"not folded: {self.unfolded}"} if self.unfolded else {})
 
     def __str__(self) -> str:

@@ -1,9 +1,9 @@
 """Runs an exported file in a process of its own: `python verify.py JOB.json`.
 
 Nothing here imports Keras or this package: what runs is the file and the runtime that users would
-load it with. The job names the format, the path, the images (`inputs`, an `.npz` file with an array
-for each call, named `SIGNATURE/NUMBER`), where to put the outputs (the same names), and where to
-put what was found (`result`, JSON): the operators and the latency.
+load it with. The job names the loader (a function below), the path, the images (`inputs`, an `.npz`
+file with an array for each call, named `SIGNATURE/NUMBER`), where to put the outputs (the same
+names), and where to put what was seen (`result`, JSON): the operators and the latency.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ MOST_SECONDS = 2.0
 
 Run = Callable[[str, np.ndarray], np.ndarray]
 Operators = dict[str, int]
+Load = Callable[[str], tuple[Run, Operators]]
 
 
 def load_saved_model(path: str) -> tuple[Run, Operators]:
@@ -108,10 +109,7 @@ def load_openvino(path: str) -> tuple[Run, Operators]:
 
 
 LOADERS = {
-    "saved_model": load_saved_model,
-    "litert": load_litert,
-    "onnx": load_onnx,
-    "openvino": load_openvino,
+    loader.__name__: loader for loader in (load_saved_model, load_litert, load_onnx, load_openvino)
 }
 
 
@@ -129,17 +127,19 @@ def main(path: str) -> None:
     """Does the job in the JSON file."""
     with open(path, encoding="utf-8") as file:
         job = json.load(file)
-    run, operators = LOADERS[job["format"]](job["path"])
+    run, operators = LOADERS[job["loader"]](job["path"])
     with np.load(job["inputs"]) as inputs:
         calls = dict(inputs)
     outputs = {key: run(key.partition("/")[0], images) for key, images in calls.items()}
     np.savez(job["outputs"], **outputs)
     first = calls["serve/0"]
-    found = {"operators": dict(operators), "latency": latency(lambda: run("serve", first))}
+    seen = {"operators": dict(operators), "latency": latency(lambda: run("serve", first))}
     with open(job["result"], "w", encoding="utf-8") as file:
-        json.dump(found, file)
+        json.dump(seen, file)
 
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # TensorFlow imports both where it finds them, and takes twice as long for it.
+    sys.modules.update(dict.fromkeys(("jax", "keras")))
     main(sys.argv[1])

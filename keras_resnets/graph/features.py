@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import KerasTensor
 
 from keras_resnets.checks import require
-from keras_resnets.graph.walk import upstream
+from keras_resnets.graph.backbone import find_backbone, level_layers, path_to
+from keras_resnets.graph.walk import Graph, graph_of, new_inputs, require_functional
+from keras_resnets.names import keras_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +40,9 @@ def feature_levels(model: keras.Model, prefix: str = "") -> dict[str, FeatureLev
     block of a resolution. `output_stride` lowers the strides and `small_inputs` divides them by 4;
     CIFAR forms have three stages and end at P4.
 
+    A backbone may also be nested in the model, as in `keras.Sequential([backbone, Dense(5)])`. If
+    there is one, its levels are returned; their tensors are those of its own graph.
+
     Args:
         model: the model, with or without its top.
         prefix: the one that the backbone was built with.
@@ -46,7 +51,8 @@ def feature_levels(model: keras.Model, prefix: str = "") -> dict[str, FeatureLev
         `{"P1": FeatureLevel(stride=2, ...), ...}`, in this order.
 
     Raises:
-        ValueError: if the model has no such levels under this prefix.
+        ValueError: if the model has no such levels under this prefix, or several nested backbones
+            do; the message names them.
 
     Example:
 
@@ -54,28 +60,12 @@ def feature_levels(model: keras.Model, prefix: str = "") -> dict[str, FeatureLev
     >>> {name: (level.stride, level.channels) for name, level in levels.items()}
     {'P1': (2, 64), 'P2': (4, 256), 'P3': (8, 512), 'P4': (16, 1024), 'P5': (32, 2048)}
     """
-    require(
-        isinstance(model, keras.Model) and hasattr(model, "operations"),
-        "model must be a functional keras.Model",
-        model=model,
-    )
-    require(isinstance(prefix, str), "prefix must be a string", prefix=prefix)
-    found = {}
-    for layer in model.layers:
-        match = re.fullmatch(r"(.*)(P\d)", layer.name)
-        if match and isinstance(layer, keras.layers.Identity):
-            found.setdefault(match[1], {})[match[2]] = layer.output
-    prefix = prefix.replace(".", "_")
-    require(
-        prefix in found,
-        "prefix must be that of a backbone in the model "
-        f"(found: {', '.join(map(repr, sorted(found))) or 'none built by keras_resnets'})",
-        prefix=prefix,
-        model=model.name,
-    )
+    backbone = find_backbone(require_functional(model), prefix)
+    graph = graph_of(backbone)
+    marks = level_layers(backbone)[keras_name(prefix)]
     return {
-        name: FeatureLevel(_stride(model, output), output.shape[-1], output)
-        for name, output in sorted(found[prefix].items())
+        level: FeatureLevel(_stride(graph, layer), layer.output.shape[-1], layer.output)
+        for level, layer in sorted(marks.items())
     }
 
 
@@ -90,11 +80,11 @@ def feature_pyramid(
         prefix: the one that the backbone was built with.
 
     Returns:
-        A `keras.Model` from images to a dict `{"P1": (batch, height / 2, width / 2, channels),
-        ...}`.
+        A `keras.Model` from images, as `model` takes them, to a dict
+        `{"P1": (batch, height / 2, width / 2, channels), ...}`.
 
     Raises:
-        ValueError: if the model has no such levels.
+        ValueError: if the model has no such levels, or several nested backbones have.
 
     Example:
 
@@ -115,10 +105,34 @@ def feature_pyramid(
         levels=levels,
     )
     outputs = {level: available[level].output for level in levels}
-    return keras.Model(model.input, outputs, name=f"{model.name}_pyramid")
+    name = f"{model.name}_pyramid"
+    functional = require_functional(model)
+    backbone = find_backbone(functional, prefix)
+    if backbone is functional:
+        return keras.Model(functional.input, outputs, name=name)
+    images, features = _in_front_of(functional, backbone)
+    return keras.Model(images, keras.Model(backbone.input, outputs)(features), name=name)
 
 
-def _stride(model: keras.Model, tensor: KerasTensor) -> int:
-    """Product of the strides on the way back to the image; all ways there have the same."""
-    steps = (getattr(operation, "strides", 1) for operation in upstream(model, tensor))
+def _in_front_of(model: keras.Model, backbone: keras.Model) -> tuple[Any, Any]:
+    """New inputs of a model, and what a backbone that is nested in it reads of them."""
+    graph = graph_of(model, opens=lambda nested: nested is not backbone)
+    calls = graph.calls_of(backbone)
+    require(
+        len(calls) == 1,
+        "model must call its nested backbone once, outside of subclassed models; pass the backbone "
+        f"itself, {path_to(model, backbone)}",
+        model=model.name,
+        calls=len(calls),
+    )
+    images = new_inputs(model)
+    given = zip(map(id, graph.inputs), keras.tree.flatten(images), strict=True)
+    read = graph.run(dict(given), calls[0].inputs, training=None)
+    return images, keras.tree.pack_sequence_as(backbone.input, read)
+
+
+def _stride(graph: Graph, mark: keras.layers.Layer) -> int:
+    """Product of the strides from a level back to the image; all ways there have the same."""
+    (call,) = graph.calls_of(mark)
+    steps = (getattr(step.operation, "strides", 1) for step in graph.trunk(call.outputs[0]))
     return math.prod(step[0] if isinstance(step, (tuple, list)) else step for step in steps)

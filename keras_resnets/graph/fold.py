@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +9,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_resnets.checks import require
+from keras_resnets.graph.inference import copied, without_training_layers
+from keras_resnets.graph.walk import Graph, graph_of, plain, require_functional
 from keras_resnets.layers import GroupedConv2D
 
 # Exactly these classes: a subclass may do more to its kernel than convolve with it.
@@ -24,9 +24,10 @@ def fold_batch_norms(model: keras.Model) -> keras.Model:
     moved into the convolution or dense layer in front of it: `kernel * s` and
     `(bias - mean) * s + beta` with `s = gamma / sqrt(variance + epsilon)`, computed in float64.
 
-    Every other layer keeps its name, its configuration and its weights, so `feature_pyramid` and
-    `grad_cam` work on the result. It shares nothing with `model`, which stays as it is. What it
-    returns is for inference: the running statistics are gone.
+    Layers that do nothing at inference, such as dropout and augmentation, go as well. Every other
+    layer keeps its name, its configuration and its weights, so `feature_pyramid` and `grad_cam`
+    work on the result, which shares nothing with `model`. The result is for inference: the running
+    statistics are gone.
 
     Args:
         model: a functional or sequential `keras.Model`, of this package or not; models nested in it
@@ -50,91 +51,61 @@ def fold_batch_norms(model: keras.Model) -> keras.Model:
     Source:
         Ioffe and Szegedy, arXiv:1502.03167, algorithm 2, step 11: the norm at inference.
     """
-    graph = _graph(model)
+    graph = plain(without_training_layers(require_functional(model)))
     norms = dict(_foldable(graph))
-    hosts = {host.name for host in norms.values()}
+    norm_of = {host.name: norm for norm, host in norms.items()}
 
-    def clone(layer: layers.Layer) -> layers.Layer:
-        if isinstance(layer, keras.Model):
-            return fold_batch_norms(layer)
-        config = layer.get_config()
-        if layer.name in hosts:
-            config["use_bias"] = True
-        return type(layer).from_config(config)
+    def config(layer: layers.Layer) -> dict[str, Any]:
+        bias = {"use_bias": True} if layer.name in norm_of else {}
+        return layer.get_config() | bias
 
-    def call(layer: layers.Layer, *args: Any, **kwargs: Any) -> Any:
-        return args[0] if layer.name in norms else layer(*args, **kwargs)
+    def weights(layer: layers.Layer) -> list[np.ndarray]:
+        if layer.name not in norm_of:
+            return layer.get_weights()
+        return _folded_weights(layer, graph.get_layer(norm_of[layer.name]))
 
-    folded = keras.models.clone_model(
-        graph, input_tensors=_fresh_inputs(graph), clone_function=clone, call_function=call
-    )
-    norm_of = {host.name: graph.get_layer(norm) for norm, host in norms.items()}
-    for layer in folded.layers:
-        if isinstance(layer, keras.Model):
-            continue
-        original = graph.get_layer(layer.name)
-        if layer.name in norm_of:
-            layer.set_weights(_folded_weights(original, norm_of[layer.name]))
-        else:
-            layer.set_weights(original.get_weights())
-    return folded
-
-
-def _graph(model: keras.Model) -> keras.Model:
-    """The model's graph as a functional model without an optimizer; it shares the layers."""
-    sequential = isinstance(model, keras.Sequential) and model.built
-    require(
-        sequential or (isinstance(model, keras.Model) and hasattr(model, "operations")),
-        "model must be a functional or a built sequential keras.Model",
-        model=model,
-    )
-    # A sequential model does not say in its configuration what is connected to what.
-    ends = (model.inputs[0], model.outputs[0]) if sequential else (model.input, model.output)
-    return keras.Model(*ends, name=model.name)
-
-
-def _fresh_inputs(graph: keras.Model) -> Any:
-    """Inputs in the model's structure, under the names of its own (clone_model gives others)."""
-    names = {
-        id(layer.output): layer.name
-        for layer in graph.layers
-        if isinstance(layer, layers.InputLayer)
-    }
-    return keras.tree.map_structure(
-        lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=names[id(x)]), graph.input
+    return copied(
+        graph,
+        config=config,
+        weights=weights,
+        left_out=lambda layer: layer.name in norms,
+        nested=fold_batch_norms,
     )
 
 
-def _foldable(graph: keras.Model) -> Iterator[tuple[str, layers.Layer]]:
+def _foldable(model: keras.Model) -> Iterator[tuple[str, layers.Layer]]:
     """Each batch norm's name and the layer that it folds into; raises for one that cannot be."""
-    config = graph.get_config()
-    calls = {entry["name"]: entry["inbound_nodes"] for entry in config["layers"]}
-    readers = Counter(
-        name for nodes in (*calls.values(), config["output_layers"]) for name in _sources(nodes)
-    )
-    for norm in graph.layers:
+    graph = graph_of(model, opens=lambda nested: False)
+    for norm in model.layers:
         if not isinstance(norm, layers.BatchNormalization):
             continue
-        (source, *_) = _sources(calls[norm.name])
-        host = graph.get_layer(source)
-        refusal = _refusal(norm, host)
-        if len(calls[norm.name]) > 1:
-            refusal = "it is called more than once"
-        elif len(calls[source]) > 1:
-            refusal = f"{source!r} is called more than once"
-        elif refusal is None and readers[source] > 1:
-            refusal = f"the output of {source!r} is used elsewhere, too"
+        call, *more_calls = graph.calls_of(norm)
+        source = graph.producers.get(id(call.inputs[0]))
+        host = source and source.operation
+        refusal = "it is called more than once" if more_calls else _refusal(norm, host)
+        if refusal is None and len(graph.calls_of(host)) > 1:
+            refusal = f"{host.name!r} is called more than once"
+        if refusal is None and _is_read_elsewhere(graph, call.inputs[0]):
+            refusal = f"the output of {host.name!r} is used elsewhere, too"
         if refusal:
             raise ValueError(
                 "every batch norm must stand alone behind a linear convolution or dense layer, "
-                f"to be folded into it. Received: {norm.name!r} in the model {graph.name!r}, but "
+                f"to be folded into it. Received: {norm.name!r} in the model {model.name!r}, but "
                 f"{refusal}."
             )
         yield norm.name, host
 
 
-def _refusal(norm: layers.BatchNormalization, host: layers.Layer) -> str | None:
-    """Why a norm cannot be folded into the layer whose output it reads, if so."""
+def _is_read_elsewhere(graph: Graph, tensor: keras.KerasTensor) -> bool:
+    """Whether more than one call reads a tensor, or the model returns it."""
+    is_output = any(tensor is output for output in graph.outputs)
+    return is_output or len(graph.readers[id(tensor)]) > 1
+
+
+def _refusal(norm: layers.BatchNormalization, host: keras.Operation | None) -> str | None:
+    """Why a norm cannot be folded into what made its input, if so; None made the model's input."""
+    if host is None:
+        return "its input is the model's"
     if type(host) not in _FOLDS_INTO:
         return f"its input comes from {host.name!r} ({type(host).__name__})"
     if host.activation is not keras.activations.linear:
@@ -148,22 +119,6 @@ def _refusal(norm: layers.BatchNormalization, host: layers.Layer) -> str | None:
     if axis % rank != channels:
         return f"it normalises axis {axis} and the channels of {host.name!r} are axis {channels}"
     return None
-
-
-def _sources(value: Any) -> Iterator[str]:
-    """The layers whose outputs are mentioned in a part of a model's configuration."""
-    if isinstance(value, dict):
-        if "keras_history" in value:
-            yield value["keras_history"][0]
-        else:
-            yield from _sources(list(value.values()))
-    elif isinstance(value, (list, tuple)):
-        # Outputs of a model are written [layer, call, index].
-        if len(value) == 3 and isinstance(value[0], str) and isinstance(value[1], int):
-            yield value[0]
-        else:
-            for item in value:
-                yield from _sources(item)
 
 
 def _folded_weights(host: layers.Layer, norm: layers.BatchNormalization) -> list[np.ndarray]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import re
+from typing import Any
 
 import keras
 
-from keras_resnets.checks import require
+from keras_resnets.checks import listed, require
+from keras_resnets.graph.backbone import find_backbone, level_layers, nested_models
+from keras_resnets.graph.walk import flat_layers, graph_of, require_functional
+from keras_resnets.names import is_part_of, keras_name, stage_of
 
 
 def freeze(model: keras.Model, until: str, prefix: str = "") -> list[str]:
@@ -17,17 +20,21 @@ def freeze(model: keras.Model, until: str, prefix: str = "") -> list[str]:
     fine-tuning fail. Call it before `compile`. Dropping layers in the frozen part still drop.
 
     Args:
-        model: a functional model built by this package, also a loaded one.
+        model: a functional or built sequential model with a backbone of this package in it, also a
+            nested one, or a loaded model.
         until: a stage (`"layer3"`; `"stem"` or `"features_7"` in ReXNet), a level of the feature
             pyramid (`"P3"`; see `feature_levels`), or the beginning of a layer's name at an
-            underscore. Everything that its output is computed from is frozen with it.
+            underscore. Everything that its output is computed from is frozen with it. Layers of
+            the model itself go before those of a nested backbone, and the name of a nested model
+            means all of it.
         prefix: the one that the backbone was built with.
 
     Returns:
         Names of the frozen layers that have weights, in the graph's order.
 
     Raises:
-        ValueError: if the model has no such stage; the message lists what it has.
+        ValueError: if the model has no such stage; the message lists what it has. Or if several
+            backbones are nested in it; the message names them.
 
     Example:
 
@@ -36,55 +43,64 @@ def freeze(model: keras.Model, until: str, prefix: str = "") -> list[str]:
     >>> frozen[0], frozen[-1]
     ('conv1', 'layer3_5_bn3')
     """
-    require(
-        isinstance(model, keras.Model) and hasattr(model, "operations"),
-        "model must be a functional keras.Model",
-        model=model,
-    )
+    model = require_functional(model)
     require(isinstance(prefix, str), "prefix must be a string", prefix=prefix)
-    prefix = prefix.replace(".", "_")
-    names = [layer.name for layer in model.layers]
-    wanted = f"{prefix}{until}".replace(".", "_") if isinstance(until, str) else None
-    last = [name for name in names if name == wanted or name.startswith(f"{wanted}_")]
+    named = _layers_named(model, until, prefix)
+    graph = graph_of(model)
+    last = graph.calls_of(*named)
     require(
-        bool(until) and len(last) > 0,
-        f"until must be one of {', '.join(_stages(names, prefix))}, or begin a layer's name",
+        len(last) > 0,
+        "model must call the layers that until names outside of subclassed models",
         until=until,
         model=model.name,
     )
-    frozen = _with_all_before(model, set(last))
-    for layer in model.layers:
-        if layer.name in frozen:
-            layer.trainable = False
-    return [layer.name for layer in model.layers if layer.name in frozen and layer.weights]
+    frozen = graph.upstream(tensor for call in last for tensor in call.outputs)
+    kept = {id(call.operation) for call in frozen}
+    for call in frozen:
+        if isinstance(call.operation, keras.layers.Layer):
+            call.operation.trainable = False
+    unique = {id(layer): layer for layer in flat_layers(model) if id(layer) in kept}
+    return [layer.name for layer in unique.values() if layer.weights]
 
 
-def _with_all_before(model: keras.Model, names: set[str]) -> set[str]:
-    """Names of some operations and of all that their outputs are computed from."""
-    producers = {
-        id(tensor): operation
-        for operation in model.operations
-        for tensor in keras.tree.flatten(operation.output)
-    }
-    waiting = [operation for operation in model.operations if operation.name in names]
-    found = set()
-    while waiting:
-        operation = waiting.pop()
-        if operation.name in found:
-            continue
-        found.add(operation.name)
-        if isinstance(operation, keras.layers.InputLayer):
-            continue
-        for tensor in keras.tree.flatten(operation.input):
-            if id(tensor) in producers:
-                waiting.append(producers[id(tensor)])
+def _layers_named(model: keras.Model, until: Any, prefix: str) -> list[keras.layers.Layer]:
+    """The layers that `until` names: of the model's own, or else of the backbone nested in it."""
+    path = f"{prefix}{until}" if until and isinstance(until, str) else None
+    found = _matching(model, path)
+    if found:
+        return found
+    inputs = keras.layers.InputLayer
+    layer_names = [layer.name for layer in model.layers if not isinstance(layer, inputs)]
+    require(
+        any(map(level_layers, (model, *(inner for _, inner in nested_models(model))))),
+        "until must begin a layer's name, at an underscore, in a model without a backbone of "
+        f"keras_resnets; its layers are {listed(layer_names)}",
+        until=until,
+        model=model.name,
+    )
+    backbone = find_backbone(model, prefix)
+    found = _matching(backbone, path)
+    require(
+        len(found) > 0,
+        f"until must be one of {', '.join(_stages(backbone, prefix))}, or begin a layer's name",
+        until=until,
+        model=model.name,
+    )
     return found
 
 
-def _stages(names: list[str], prefix: str) -> list[str]:
+def _matching(model: keras.Model, path: str | None) -> list[keras.layers.Layer]:
+    """The layers of a model's own graph within a path; of a model that it names, all layers."""
+    matching = [layer for layer in model.layers if path and is_part_of(layer.name, path)]
+    return [
+        inner
+        for layer in matching
+        for inner in (flat_layers(layer) if isinstance(layer, keras.Model) else [layer])
+    ]
+
+
+def _stages(backbone: keras.Model, prefix: str) -> list[str]:
     """What can be named: stages in the graph's order, then levels of the pyramid."""
-    own = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
-    heads = (re.match(r"stem|layer\d+|features_\d+", name) for name in own)
-    stages = dict.fromkeys(match[0] for match in heads if match)
-    levels = dict.fromkeys(name for name in own if re.fullmatch(r"P\d", name))
-    return [*stages, *levels]
+    stages = (stage_of(layer.name, prefix) for layer in backbone.layers)
+    levels = sorted(level_layers(backbone)[keras_name(prefix)])
+    return [*dict.fromkeys(filter(None, stages)), *levels]

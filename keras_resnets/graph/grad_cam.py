@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,9 +13,7 @@ import numpy as np
 from keras import KerasTensor, layers, ops
 
 from keras_resnets.checks import is_number, require
-from keras_resnets.graph.walk import upstream
-
-_GLOBAL_POOLS = (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
+from keras_resnets.graph.walk import Graph, graph_of, require_functional, shows_graph
 
 # Of the overlay: black, violet, red, yellow, white. Lightness rises all the way, so that it reads
 # the same in greyscale and to colour-blind eyes.
@@ -26,12 +27,14 @@ def grad_cam(
 
     The channels of the last feature map are weighted by the mean gradient of the class's logit and
     added up; what speaks against the class is cut off. The gradient is the logit's also where the
-    model ends in a softmax: a probability near 1 has none.
+    model ends in a softmax: a probability near 1 has none. What is found out about a model's graph
+    is kept as long as the model is, and on JAX what was compiled, so that the next call is fast.
 
     Args:
-        model: a functional classifier, of any family or one's own: a feature map, its global
-            pooling (or a `Flatten`), and dense layers of which the last gives the classes. It may
-            have been loaded from a file.
+        model: a functional or built sequential classifier, of any family or one's own: a feature
+            map, its global pooling (or a `Flatten`), and dense layers of which the last gives the
+            classes. It may have been loaded from a file, and parts of it may be models themselves.
+            Of several branches, the one that is named first where they meet is looked at.
         images: what the model takes, `(batch, height, width, channels)`: preprocessed as for a
             prediction.
         class_index: the class for all images, or one for each; default: each image's likeliest.
@@ -55,9 +58,9 @@ def grad_cam(
     Source:
         Selvaraju et al., arXiv:1610.02391, equations 1 and 2.
     """
-    features, classifier = _parts(model)
-    images = ops.convert_to_tensor(images)
-    wanted = (None, *model.input.shape[1:])
+    explainer = _explainer_of(model)
+    images = ops.convert_to_tensor(images, dtype=model.inputs[0].dtype)
+    wanted = (None, *model.inputs[0].shape[1:])
     require(
         len(images.shape) == 4
         and images.shape[0] > 0
@@ -65,26 +68,11 @@ def grad_cam(
         f"images must have the shape {wanted} that the model takes, and be one or more",
         shape=tuple(images.shape),
     )
-    maps = run(keras.Model(model.input, features), images)
-    head = keras.Model(features, classifier.input)
-
-    def logits_of(maps: Any) -> Any:
-        x = head(maps, training=False)
-        x = ops.matmul(x, ops.cast(classifier.kernel, x.dtype))
-        return x if classifier.bias is None else x + ops.cast(classifier.bias, x.dtype)
-
-    maps = ops.convert_to_tensor(maps)
-    classes = _classes(class_index, ops.convert_to_numpy(logits_of(maps)))
-    chosen = ops.one_hot(classes, classifier.units)
-
-    def score(maps: Any) -> Any:
-        # One sum for the batch: an image's features act on its own logits only.
-        logits = logits_of(maps)
-        return ops.sum(logits * ops.cast(chosen, logits.dtype))
-
-    gradients = ops.convert_to_numpy(_gradient(score, maps)).astype("float32")
+    classes = _classes(class_index, images.shape[0], explainer.classifier.units)
+    maps, gradients = explainer.explain(images, classes)
+    maps, gradients = (ops.convert_to_numpy(x).astype("float32") for x in (maps, gradients))
     weights = gradients.mean(axis=(1, 2), keepdims=True)
-    heat = (weights * ops.convert_to_numpy(maps).astype("float32")).sum(-1, keepdims=True)
+    heat = (weights * maps).sum(-1, keepdims=True)
     heat = _enlarged(np.maximum(heat, 0), images.shape[1:3])
     highest = heat.max(axis=(1, 2), keepdims=True)
     return heat / np.where(highest > 0, highest, 1)
@@ -136,35 +124,119 @@ def run(model: keras.Model, images: Any) -> Any:
     return model(images, training=False)
 
 
-def _parts(model: Any) -> tuple[KerasTensor, layers.Dense]:
-    """The last feature map of a classifier and its last dense layer."""
-    require(
-        isinstance(model, keras.Model)
-        and hasattr(model, "operations")
-        and len(model.inputs) == len(model.outputs) == 1,
-        "model must be a functional keras.Model with one image input and one output",
-        model=model,
-    )
-    way = list(upstream(model, model.outputs[0]))
-    classifier = next((step for step in way if isinstance(step, layers.Dense)), None)
-    pools = [step for step in way if isinstance(step, _GLOBAL_POOLS) and not step.keepdims]
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Explainer:
+    """A classifier's graph, and where Grad-CAM looks at it.
+
+    It holds layers and not the model, or nothing would ever be forgotten.
+
+    Attributes:
+        graph: the whole graph.
+        features: the last feature map in it.
+        classifier: the last dense layer.
+        read: what that layer reads.
+        made: what the model returned when this was found out.
+    """
+
+    graph: Graph
+    features: KerasTensor
+    classifier: layers.Dense
+    read: KerasTensor
+    made: KerasTensor
+
+    def explain(self, images: Any, classes: np.ndarray | None) -> tuple[Any, Any]:
+        """The feature maps, and the gradients of each image's logit by its own."""
+        if keras.backend.backend() != "jax":
+            return self._explain(images, classes)
+        return self._compiled([variable.value for variable in self._variables()], images, classes)
+
+    @functools.cached_property
+    def _compiled(self) -> Callable[..., tuple[Any, Any]]:
+        """`explain` for JAX, which layer by layer would compile every operation by itself."""
+        import jax
+
+        def compute(values, images, classes):
+            states = zip(self._variables(), values, strict=True)
+            with keras.StatelessScope(state_mapping=list(states)):
+                return self._explain(images, classes)
+
+        return jax.jit(compute)
+
+    def _variables(self) -> list[keras.Variable]:
+        operations = (call.operation for call in self.graph.calls)
+        layers_used = (step for step in operations if isinstance(step, layers.Layer))
+        return list({id(v): v for layer in layers_used for v in layer.variables}.values())
+
+    def _explain(self, images: Any, classes: np.ndarray | None) -> tuple[Any, Any]:
+        image = id(self.graph.inputs[0])
+        (maps,) = self.graph.run({image: images}, [self.features])
+        maps = ops.stop_gradient(maps)
+
+        def logits_of(maps: Any) -> Any:
+            # The image, too, for a classifier that reads more than the last feature map.
+            (x,) = self.graph.run({image: images, id(self.features): maps}, [self.read])
+            x = ops.matmul(x, ops.cast(self.classifier.kernel, x.dtype))
+            bias = self.classifier.bias
+            return x if bias is None else x + ops.cast(bias, x.dtype)
+
+        if classes is None:
+            classes = ops.argmax(logits_of(maps), axis=-1)
+        chosen = ops.one_hot(classes, self.classifier.units)
+
+        def score(maps: Any) -> Any:
+            # One sum for the batch: an image's features act on its own logits only.
+            logits = logits_of(maps)
+            return ops.sum(logits * ops.cast(chosen, logits.dtype))
+
+        return maps, _gradient(score, maps)
+
+
+_EXPLAINERS: weakref.WeakKeyDictionary[keras.Model, _Explainer] = weakref.WeakKeyDictionary()
+
+
+def _explainer_of(model: Any) -> _Explainer:
+    """The model's explainer, from an earlier call if the model's graph is still the same."""
+    functional = isinstance(model, keras.Model) and shows_graph(model)
+    known = _EXPLAINERS.get(model) if functional else None
+    if known is None or known.made is not model.outputs[0]:
+        known = _EXPLAINERS[model] = _explainer(model)
+    return known
+
+
+def _explainer(model: Any) -> _Explainer:
+    model = require_functional(model, images=True, one_output=True)
+    graph = graph_of(model)
+    trunk = list(graph.trunk())
+    classifier = next((call for call in trunk if isinstance(call.operation, layers.Dense)), None)
+    pools = [call for call in trunk if _pools_globally(call.operation)]
     # Networks without a global pool flatten their feature map.
-    flattens = [step for step in way if isinstance(step, layers.Flatten)]
+    flattens = [call for call in trunk if isinstance(call.operation, layers.Flatten)]
     ends = pools or flattens
     require(
-        classifier is not None and len(ends) > 0 and len(ends[0].input.shape) == 4,
-        "model must end in a global pooling (or Flatten) of a feature map and a Dense classifier, "
-        "in its own graph",
+        classifier is not None and len(ends) > 0 and len(ends[0].inputs[0].shape) == 4,
+        "model must end in a global pooling (or Flatten) of a feature map and a Dense classifier",
         model=model.name,
     )
-    return ends[0].input, classifier
+    require(
+        getattr(classifier.operation, "quantization_mode", None) is None,
+        "model must have a classifier in floating point, for gradients",
+        model=model.name,
+        classifier=classifier.operation.name,
+    )
+    return _Explainer(
+        graph, ends[0].inputs[0], classifier.operation, classifier.inputs[0], model.outputs[0]
+    )
 
 
-def _classes(class_index: int | Sequence[int] | None, logits: np.ndarray) -> np.ndarray:
+def _pools_globally(operation: keras.Operation) -> bool:
+    pools = (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
+    return isinstance(operation, pools) and not operation.keepdims
+
+
+def _classes(class_index: int | Sequence[int] | None, batch: int, count: int) -> np.ndarray | None:
     """The class of each image, checked."""
-    batch, count = logits.shape
     if class_index is None:
-        return logits.argmax(-1)
+        return None
     classes = np.asarray(class_index)
     require(
         classes.dtype.kind in "iu"

@@ -7,17 +7,25 @@ import math
 import keras
 
 from keras_resnets.checks import is_count, require
-from keras_resnets.graph.walk import flat_layers
+from keras_resnets.graph.walk import graph_of, require_functional
+
+_COUNTED = (
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.Dense,
+)
 
 
 def count_macs(model: keras.Model, input_shape: tuple[int, int, int] | None = None) -> int:
     """Multiply-accumulates of a model's convolutions and dense layers for one image.
 
     One multiply-accumulate is one multiplication and one addition: what He et al. count as a FLOP.
-    Norms, activations, pooling, additions and biases are left out, as in the papers' tables.
+    Norms, activations, pooling, additions and biases are left out, as in the papers' tables. Layers
+    of nested models count as often as they are called.
 
     Args:
-        model: a functional `keras.Model` with one image input.
+        model: a functional or built sequential `keras.Model` with one input.
         input_shape: `(height, width, channels)` of the image; default: the model's own, with 224
             for an unknown height or width.
 
@@ -36,11 +44,7 @@ def count_macs(model: keras.Model, input_shape: tuple[int, int, int] | None = No
         He et al., arXiv:1512.03385, table 1 (their 3.8 billion are of the form with the stride on
         the first 1x1 convolution).
     """
-    require(
-        isinstance(model, keras.Model) and model.built and len(getattr(model, "inputs", ())) == 1,
-        "model must be a functional keras.Model with one image input",
-        model=model,
-    )
+    model = require_functional(model, one_input=True)
     own = tuple(model.input_shape[1:])
     if input_shape is None:
         input_shape = tuple(size or 224 for size in own)
@@ -52,18 +56,19 @@ def count_macs(model: keras.Model, input_shape: tuple[int, int, int] | None = No
         f"input_shape must be positive ints that agree with the model's {own}",
         input_shape=input_shape,
     )
-    counted = [
-        layer
-        for layer in flat_layers(model)
-        if isinstance(
-            layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
-        )
+    graph = graph_of(model, (1, *input_shape))
+    closed = [
+        call.operation.name for call in graph.calls if isinstance(call.operation, keras.Model)
     ]
-    # Shapes at this size: the graph is replayed on shapes alone.
-    outputs = keras.Function(model.inputs, [layer.output for layer in counted])
-    shapes = outputs.compute_output_spec([keras.KerasTensor((1, *input_shape))])
+    require(
+        not closed,
+        "models nested in the model must be functional or sequential, for their layers to be seen",
+        model=model.name,
+        nested=closed,
+    )
     # Every output position costs one pass over the kernel, whose shape has the groups in it.
     return sum(
-        math.prod(spec.shape[1:-1]) * math.prod(layer.kernel.shape)
-        for layer, spec in zip(counted, shapes, strict=True)
+        math.prod(call.outputs[0].shape[1:-1]) * math.prod(call.operation.kernel.shape)
+        for call in graph.calls
+        if isinstance(call.operation, _COUNTED)
     )

@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 
-BACKENDS = ("tensorflow", "jax", "torch")  # Where Keras has `keras.remat`.
+from keras_resnets.graph.walk import Graph, graph_of
+from keras_resnets.names import block_of
 
-# The block that a layer is part of, by its name: "layer3_2_conv1" is in "layer3_2".
-_BLOCK = re.compile(r"(.*?(?:layer\d+|features)_\d+)_")
+BACKENDS = ("tensorflow", "jax", "torch")  # Where Keras has `keras.remat`.
 
 
 @keras.saving.register_keras_serializable(package="keras_resnets")
@@ -32,111 +31,108 @@ class RematModel(keras.Model):
     count each batch twice, and a dropout would drop other values on the way back.
 
     Source:
-        Chen et al., arXiv:1604.06174, with the blocks as segments.
+        Chen et al., arXiv:1604.06174. They cut the network into segments of a size that memory
+        decides; here the segments are its blocks.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         if not training:
             return super().call(inputs, training=training, mask=mask)
-        images = self.inputs[0]
-        tensors = {id(images): inputs[0] if isinstance(inputs, (list, tuple)) else inputs}
-        for segment in self._graph.segments:
-            values = segment.run([tensors[key] for key in segment.inputs])
-            tensors.update(zip(segment.outputs, values, strict=True))
-        outputs = [tensors[id(tensor)] for tensor in self.outputs]
-        return outputs if isinstance(self.output, (list, tuple)) else outputs[0]
+        plan = self._plan
+        values = dict(zip(map(id, plan.graph.inputs), keras.tree.flatten(inputs), strict=True))
+        for segment in plan.segments:
+            read = [values[id(tensor)] for tensor in segment.graph.inputs]
+            made = map(id, segment.graph.outputs)
+            values.update(zip(made, segment.run(read), strict=True))
+        outputs = [values[id(tensor)] for tensor in plan.graph.outputs]
+        return keras.tree.pack_sequence_as(self.output, outputs)
 
     @functools.cached_property
-    def _graph(self) -> _Graph:
-        return _Graph(tuple(_segments(self)))
+    def _plan(self) -> _Plan:
+        graph = graph_of(self, opens=lambda nested: False)
+        return _Plan(graph, tuple(_segments(graph)))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Graph:
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Plan:
     """Keras looks for layers in tuples that a model holds, and these are its own once more."""
 
+    graph: Graph
     segments: tuple[_Segment, ...]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class _Segment:
-    """Layers between two block borders.
+    """Calls between two block borders.
 
     Attributes:
-        model: these layers as a model, which shares them.
-        inputs: the tensors that go in, by their identity in the whole model's graph.
-        outputs: those that come out.
+        graph: these calls; its inputs and outputs are tensors of the whole graph.
         is_block: whether to compute it twice.
     """
 
-    model: keras.Model
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
+    graph: Graph
     is_block: bool
 
     def run(self, values: Sequence[Any]) -> list[Any]:
         """The outputs in training; statistics and seeds move on once."""
         if not self.is_block:
-            return keras.tree.flatten(self.model(list(values), training=True))
-        moving = self.model.non_trainable_variables
-        variables = [*self.model.trainable_variables, *moving]
+            return self._compute(values)
+        trainable, moving = self._variables()
         # Copies, because torch writes to what has moved in place.
         before = [
-            *(variable.value for variable in self.model.trainable_variables),
+            *(variable.value for variable in trainable),
             *(keras.ops.copy(variable.value) for variable in moving),
         ]
 
         def compute(*tensors):
             """All that the block reads comes in as an argument and all it writes goes out."""
-            states = zip(variables, tensors[len(values) :], strict=True)
+            states = zip([*trainable, *moving], tensors[len(values) :], strict=True)
             with keras.StatelessScope(state_mapping=list(states)) as scope:
-                outputs = self.model(list(tensors[: len(values)]), training=True)
-                outputs = keras.tree.flatten(outputs)
+                outputs = self._compute(tensors[: len(values)])
             return *outputs, *(scope.get_current_value(variable) for variable in moving)
 
         results = keras.remat(compute)(*values, *before)
-        count = len(self.outputs)
+        count = len(self.graph.outputs)
         for variable, value in zip(moving, results[count:], strict=True):
             variable.assign(value)
         return list(results[:count])
 
+    def _compute(self, values: Sequence[Any]) -> list[Any]:
+        given = zip(map(id, self.graph.inputs), values, strict=True)
+        return self.graph.run(dict(given), self.graph.outputs, training=True)
 
-def _segments(model: keras.Model) -> Iterator[_Segment]:
-    """The model's graph cut where blocks begin and end."""
-    produced = {id(tensor) for tensor in model.inputs}
-    steps = [step for step in model.operations if not isinstance(step, keras.layers.InputLayer)]
+    def _variables(self) -> tuple[list[keras.Variable], list[keras.Variable]]:
+        """Those that gradients are taken of, and the others, as layers are frozen or not now."""
+        layers = [
+            call.operation
+            for call in self.graph.calls
+            if isinstance(call.operation, keras.layers.Layer)
+        ]
+        found = {id(v): v for layer in layers for v in layer.trainable_variables}
+        others = {id(v): v for layer in layers for v in layer.non_trainable_variables}
+        return list(found.values()), list(others.values())
+
+
+def _segments(graph: Graph) -> Iterator[_Segment]:
+    """The graph cut where blocks begin and end."""
     runs = [
-        (block, list(group))
-        for block, group in itertools.groupby(steps, lambda step: _block_of(step.name))
+        (block, tuple(calls))
+        for block, calls in itertools.groupby(
+            graph.calls, lambda call: block_of(call.operation.name)
+        )
     ]
     last_reader = {
         id(tensor): position
-        for position, (_, group) in enumerate(runs)
-        for tensor in _inputs(group)
+        for position, (_, calls) in enumerate(runs)
+        for call in calls
+        for tensor in call.inputs
     }
-    last_reader |= {id(tensor): len(runs) for tensor in model.outputs}
-    for position, (block, group) in enumerate(runs):
-        inputs = {id(tensor): tensor for tensor in _inputs(group) if id(tensor) in produced}
-        outputs = {
-            id(tensor): tensor
-            for step in group
-            for tensor in keras.tree.flatten(step.output)
-            if last_reader.get(id(tensor), position) > position
-        }
-        produced |= set(outputs)
-        yield _Segment(
-            keras.Model(list(inputs.values()), list(outputs.values())),
-            tuple(inputs),
-            tuple(outputs),
-            is_block=block is not None,
-        )
-
-
-def _block_of(name: str) -> str | None:
-    found = _BLOCK.match(name)
-    return found and found[1]
-
-
-def _inputs(steps: Sequence[keras.Operation]) -> Iterator[keras.KerasTensor]:
-    for step in steps:
-        yield from keras.tree.flatten(step.input)
+    last_reader |= {id(tensor): len(runs) for tensor in graph.outputs}
+    for position, (block, calls) in enumerate(runs):
+        made = {id(tensor): tensor for call in calls for tensor in call.outputs}
+        read = {id(tensor): tensor for call in calls for tensor in call.inputs}
+        inputs = [tensor for key, tensor in read.items() if key not in made]
+        outputs = [
+            tensor for key, tensor in made.items() if last_reader.get(key, position) > position
+        ]
+        yield _Segment(Graph(calls, tuple(inputs), tuple(outputs)), is_block=block is not None)

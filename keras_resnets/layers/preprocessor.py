@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import keras
 import numpy as np
@@ -13,6 +13,9 @@ from keras import ops
 
 from keras_resnets.checks import require, require_one_of
 from keras_resnets.preparation import IMAGENET_MEAN, IMAGENET_STD, Preparation
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @keras.saving.register_keras_serializable(package="keras_resnets")
@@ -136,10 +139,12 @@ class Preprocessor(keras.layers.Layer):
     def load(self, paths: str | os.PathLike | Iterable[str | os.PathLike]) -> Any:
         """Reads image files and preprocesses them.
 
-        Everything that PIL opens becomes RGB by PIL's `convert("RGB")`, as in timm: palettes,
-        greyscale and CMYK are converted, transparency is dropped, 16-bit greyscale is clipped to
-        255. Orientation tags of cameras (EXIF) are ignored, also as in timm: a photograph that its
-        tag turns upright is seen as it was taken.
+        Everything that PIL opens becomes 8-bit RGB by PIL's `convert("RGB")`, as in timm: palettes,
+        greyscale and CMYK are converted, transparency is dropped; of an animation the first image
+        counts. Greyscale of 16 bits is scaled to 8, where PIL, and so timm, would clip it to white;
+        numbers of 32 bits, whose range nobody knows, are refused. Orientation tags of cameras
+        (EXIF) are ignored, also as in timm: a photograph that its tag turns upright is seen as it
+        was taken. Training reads the same pixels.
 
         Args:
             paths: one file or several; their images may have different sizes.
@@ -229,21 +234,37 @@ class Preprocessor(keras.layers.Layer):
         return math.floor(height / self.crop_pct), math.floor(width / self.crop_pct)
 
 
-def read_image(path: str | os.PathLike) -> np.ndarray:
-    """Decodes an image file to uint8 RGB `(height, width, 3)`; see `Preprocessor.load`."""
+def read_image(path: str | os.PathLike | BinaryIO) -> np.ndarray:
+    """Decodes an image file, or an open one, to uint8 RGB `(height, width, 3)`.
+
+    This is the rule for every reader of images here; see `Preprocessor.load`.
+    """
     from PIL import Image  # Here, so that importing the package stays cheap.
 
     try:
         with Image.open(path) as image:
-            return np.array(image.convert("RGB"))
+            return _to_rgb(image)
     except FileNotFoundError:
         raise
     # Damaged files end in many ways: most formats are read by a plugin with errors of its own.
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        received = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
         raise ValueError(
             f"paths must be image files that PIL can read; this one cannot be read ({error}). "
-            f"Received: {os.fspath(path)!r}"
+            f"Received: {received!r}"
         ) from error
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    """An image of PIL's in 8 bits and three channels."""
+    # PIL reads 16 bits of PNG and PPM as 32 in some versions, and clips what it converts.
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        levels = (np.asarray(image).astype("int64") + 128) // 257  # 65535 becomes 255.
+        return np.repeat(levels.astype("uint8")[..., None], 3, axis=-1)
+    if image.mode in ("I", "F"):
+        raise ValueError("its numbers have 32 bits and no known range; save it with 8 or 16 bits")
+    image.info.pop("transparency", None)  # PIL warns of it, and RGB has none.
+    return np.array(image.convert("RGB"))
 
 
 def normalised(images, mean: Sequence[float], std: Sequence[float]):

@@ -25,8 +25,8 @@ from keras_resnets.checks import (
 from keras_resnets.graph.remat import BACKENDS, RematModel
 from keras_resnets.models import blocks
 from keras_resnets.models.network import BackboneOptions, NetworkConfig
-from keras_resnets.names import keras_name
-from keras_resnets.preparation import IMAGENET_MEAN, IMAGENET_STD
+from keras_resnets.names import keras_name, level_name
+from keras_resnets.preparation import Preparation
 from keras_resnets.weights import fit, published, source
 
 
@@ -89,11 +89,12 @@ class Variant:
             weights: None for random weights; a published tag of this variant (its `pretrained`
                 lists them), `"imagenet"` being the best of a permissive licence;
                 `"hf://owner/repository"`, also with `@revision`; a folder with a `config.json`
-                and weights; or a file: `.safetensors`, `.pth`, `.pt` or `.bin` with the tensors of
-                timm, torchvision or the papers' authors, or our own `.weights.h5` or `.keras`.
-                They fit or raise; only their classifier may differ, if `classes` says so or
-                `include_top` is False, and the number of their input channels: they are summed for
-                one channel, else repeated and scaled to keep the sum.
+                and weights; or a file of safetensors, PyTorch or Keras with the tensors of timm,
+                torchvision, transformers, OpenMMLab or the papers' authors, wherever a training
+                script put them (see `load_weights`). They fit or raise; only their classifier may
+                differ or be missing, if `classes` says so or `include_top` is False, and the number
+                of their input channels: they are summed for one channel, else repeated and scaled
+                to keep the sum.
             input_tensor: a `keras.KerasTensor` to build on, instead of a new `keras.Input`.
             input_shape: `(height, width, channels)`; height and width may be None, and are if
                 nothing is given: `(None, None, 3)`.
@@ -179,7 +180,6 @@ class Variant:
         )
         config.check(options)
         found = source.read(self.name, weights)
-        state_dict = found and found.state_dict
 
         # Everything is checked; now build.
         images = input_tensor
@@ -187,13 +187,15 @@ class Variant:
             images = keras.Input(shape, name=keras_name(f"{prefix}image"))
         x = images
         if include_preprocessing:
-            mean, std = found.normalization if found else (IMAGENET_MEAN, IMAGENET_STD)
-            x = blocks.normalize(x, mean, std, prefix)
+            stated = (found and found.preparation) or Preparation()
+            x = blocks.normalize(x, stated.mean, stated.std, prefix)
         x = config.backbone(x, options)
+        inputs = images if input_tensor is None else _inputs_of(input_tensor)
+        state_dict = found and found.located_in(keras.Model(inputs, x), prefix)
         fresh_head = False
         if include_top:
             own_classes = fit.classes_in(state_dict, prefix) if state_dict else None
-            fresh_head = None not in (classes, own_classes) and classes != own_classes
+            fresh_head = found is not None and classes not in (None, own_classes)
             x = config.top(
                 x,
                 classes=classes or own_classes or self.classes,
@@ -205,16 +207,15 @@ class Variant:
         elif pooling:
             x = config.pool(x, pooling, prefix)
         model_class = RematModel if remat else keras.Model
-        model = model_class(
-            images if input_tensor is None else _inputs_of(input_tensor), x, name=name
-        )
+        model = model_class(inputs, x, name=name)
         if state_dict:
             fit.load_weights(
                 model, state_dict, prefix=prefix, head="fresh" if fresh_head else "load"
             )
         if fresh_head:
+            theirs = f"differs from the {own_classes} classes" if own_classes else "is no part"
             warnings.warn(
-                f"classes={classes} differs from the {own_classes} classes of {found.name!r}: "
+                f"classes={classes} {theirs} of {found.name!r}: "
                 "the backbone is loaded and the classifier starts from random weights.",
                 stacklevel=2,
             )
@@ -295,7 +296,7 @@ def _input_shape(
         )
         names = {layer.name for layer in keras.Model(_inputs_of(input_tensor), input_tensor).layers}
         require(
-            keras_name(f"{prefix}P1") not in names,
+            level_name("P1", prefix) not in names,
             "prefix must differ from that of the network which input_tensor comes from",
             prefix=prefix,
         )

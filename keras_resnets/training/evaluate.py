@@ -5,18 +5,16 @@ from __future__ import annotations
 import dataclasses
 import heapq
 import itertools
-import os
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_resnets import catalog
 from keras_resnets.checks import require
+from keras_resnets.loading import Classifier
+from keras_resnets.preparation import Preparation
 from keras_resnets.training import data
 from keras_resnets.training.data import Examples
-from keras_resnets.weights.published import Pretrained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,30 +111,31 @@ def _ratio(part: float, whole: float) -> float | None:
 
 
 def evaluate(
-    model: keras.Model,
+    classifier: Classifier,
     examples: Examples,
     *,
-    image_size: int,
-    crop_pct: float,
     batch_size: int,
-    interpolation: str = "bicubic",
+    preparation: Preparation | None = None,
     worst: int = 16,
 ) -> Evaluation:
     """Runs a model once over every image of a split.
 
     Args:
-        model: from RGB images 0 to 255, float32 (batch, height, width, 3), to probabilities
-            (batch, classes).
+        classifier: what `Located.build_classifier` returns.
         examples: the split, whole; see `data.load`.
-        image_size: side of the images.
-        crop_pct: side of the central crop as a fraction of the shorter side.
         batch_size: images a step; it changes nothing but the speed.
-        interpolation: how images are resized.
+        preparation: how images are resized and cropped; default: the classifier's.
         worst: how many of the worst images are kept.
 
     Raises:
         ValueError: if the model has other classes than the data, or no image can be read.
     """
+    model, preparation = classifier.model, preparation or classifier.preparation
+    require(
+        preparation.size[0] == preparation.size[1],
+        "image_size must be that of a square",
+        image_size=preparation.size,
+    )
     classes = len(examples.class_names)
     require(
         model.output_shape[-1] == classes,
@@ -149,13 +148,13 @@ def evaluate(
     ids = (example["id"].decode() for example in _ids(examples))
     for images, labels, weights in data.evaluation_batches(
         examples,
-        image_size=image_size,
-        crop_pct=crop_pct,
+        image_size=preparation.size[0],
+        crop_pct=preparation.crop_pct,
+        interpolation=preparation.interpolation,
         batch_size=batch_size,
-        interpolation=interpolation,
     ):
         images = np.asarray(images)
-        probabilities = keras.ops.convert_to_numpy(model.predict_on_batch(images))
+        probabilities = classifier.probabilities(images)
         real = np.asarray(weights) > 0
         names = list(itertools.islice(ids, len(real)))
         # Stable, so that equal probabilities stay in the classes' order.
@@ -185,85 +184,3 @@ def evaluate(
 def _ids(examples: Examples):
     """The examples' ids in order; nothing is decoded."""
     return examples.dataset.map(lambda example: {"id": example["id"]}).as_numpy_iterator()
-
-
-@dataclasses.dataclass(frozen=True)
-class Subject:
-    """A model to be evaluated and how its images are prepared.
-
-    Attributes:
-        model: from RGB images 0 to 255 to probabilities.
-        image_size: side of its images.
-        crop_pct: side of the central crop as a fraction of the shorter side.
-        interpolation: how images are resized.
-        published: what is known of its checkpoint, if it is one of the catalog.
-    """
-
-    model: keras.Model
-    image_size: int
-    crop_pct: float
-    interpolation: str
-    published: Pretrained | None = None
-
-
-def load_subject(
-    source: str | os.PathLike,
-    weights: str | None = None,
-    *,
-    classes: int | None = None,
-    image_size: int | None = None,
-    crop_pct: float | None = None,
-) -> Subject:
-    """What `keras-resnets evaluate --model` names.
-
-    Args:
-        source: a run's folder (its best weights), a `.keras` file that takes RGB values 0 to 255
-            and returns probabilities, or the name of an architecture or published checkpoint.
-        weights: for the name of an architecture, as for `create_model`.
-        classes: of the data, for a message before a model is built.
-        image_size: instead of the model's own.
-        crop_pct: instead of the model's own.
-
-    Raises:
-        ValueError: if there is no such model or file.
-    """
-    path = Path(source)
-    interpolation, published = "bicubic", None
-    if (path / "best.keras").is_file() or path.suffix == ".keras":
-        require(weights is None, "weights must be left out: the model has its own", weights=weights)
-        config = {}
-        if path.is_dir():
-            from keras_resnets.training.run_folder import RunFolder
-
-            config = RunFolder(path).read_json("config.json")["recipe"]
-            path = path / "best.keras"
-        require(path.is_file(), "model must be a file that exists", model=os.fspath(source))
-        model = keras.saving.load_model(path, compile=False)
-        own_size = config.get("eval_image_size") or config.get("image_size")
-        own_size, own_crop = own_size or model.input_shape[1] or 224, config.get("crop_pct", 0.875)
-    else:
-        variant, published = catalog.find_tagged(os.fspath(source))
-        if published is None and (weights is None or weights in variant.pretrained):
-            published = variant.pretrained.get(weights or "") or _imagenet(variant)
-            weights = published.tag
-        require(
-            published is None or classes in (None, published.classes),
-            f"model must have the classes of the data; {os.fspath(source)} has "
-            f"{published and published.classes}",
-            classes=classes,
-        )
-        model = variant(weights=weights or published.tag, include_preprocessing=True)
-        own_size, own_crop = 224, 0.875
-        if published is not None:
-            own_size = published.input_size[0]
-            own_crop, interpolation = published.crop_pct, published.interpolation
-            if published.test_input_size is not None:
-                own_size = published.test_input_size[0]
-                own_crop = published.test_crop_pct or own_crop
-    return Subject(model, image_size or own_size, crop_pct or own_crop, interpolation, published)
-
-
-def _imagenet(variant) -> Pretrained:
-    from keras_resnets.weights import published
-
-    return published.find(variant.name, "imagenet")

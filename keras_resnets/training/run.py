@@ -18,6 +18,7 @@ import numpy as np
 
 from keras_resnets.checks import require
 from keras_resnets.graph.freeze import freeze
+from keras_resnets.loading import locate
 from keras_resnets.training import checkpoints, distribute, evaluate, resuming, schedules
 from keras_resnets.training.best import INTERPOLATION, write_best
 from keras_resnets.training.callbacks import (
@@ -355,7 +356,7 @@ def _finish(config: RunConfig, folder: RunFolder, progress: Progress) -> Evaluat
 
     with distribute.on_this_process_alone():
         evaluation = evaluate.evaluate(
-            keras.saving.load_model(folder / "best.keras", compile=False),
+            locate(str(folder)).build_classifier(),
             load(
                 config.data,
                 "validation",
@@ -363,9 +364,6 @@ def _finish(config: RunConfig, folder: RunFolder, progress: Progress) -> Evaluat
                 seed=config.seed,
                 strict=config.strict_data,
             ),
-            image_size=config.eval_image_size,
-            crop_pct=config.recipe.crop_pct,
-            interpolation=INTERPOLATION,
             batch_size=min(config.recipe.batch_size, 256),
         )
     write_report(
