@@ -204,6 +204,11 @@ def test_what_a_subclassed_model_hides_is_not_guessed():
     with pytest.raises(ValueError, match=path):
         kr.feature_pyramid(model)
     assert all(layer.trainable for layer in hidden.inner.layers)
+    # Nothing is hidden from who freezes all of it, or what stands behind it.
+    behind = keras.Model(image, layers.Dense(2, name="classes")(model.output))
+    frozen = [layer.name for layer in hidden.inner.layers if layer.weights] + ["classes"]
+    assert kr.freeze(behind, until="classes") == frozen
+    assert kr.freeze(model, until="subclassed") == frozen[:-1]
     with pytest.raises(ValueError, match="make one of a subclassed model"):
         kr.freeze(hidden, until="layer1")
 
