@@ -44,6 +44,18 @@ def is_sequence(value: Any, length: int) -> bool:
     return isinstance(value, (tuple, list)) and len(value) == length
 
 
+def as_plain(value: Any) -> Any:
+    """Python's own number for one of NumPy's, also within a tuple or list; others as they are.
+
+    NumPy's numbers are welcome as arguments, and no good in what is saved: JSON does not know them.
+    """
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(as_plain, value))
+    if type(value).__module__ == "numpy" and isinstance(value, (numbers.Integral, numbers.Real)):
+        return value.item()
+    return value
+
+
 def require_flag(**flags: Any) -> None:
     for key, value in flags.items():
         require(isinstance(value, bool), f"{key} must be True or False", **{key: value})

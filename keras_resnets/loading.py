@@ -275,25 +275,27 @@ def create_model(name: str | os.PathLike, /, **arguments: Any) -> keras.Model:
     >>> keras_resnets.create_model("resnest50d", weights=None, classes=10).output_shape
     (None, 10)
     """
-    if "weights" not in arguments:
-        return locate(name).build(**arguments)
     if isinstance(name, (str, os.PathLike)):
-        is_path = hub.is_source(name) or _is_path(os.path.expanduser(os.fspath(name)))
-        require(
-            not is_path,
-            "name must be a variant's where weights is given: a repository, a folder or a file has "
-            "its own",
-            name=os.fspath(name),
-            weights=arguments["weights"],
-        )
+        path = os.path.expanduser(os.fspath(name))
+        if hub.is_source(path) or _is_path(path):
+            require(
+                "weights" not in arguments,
+                "name must be a variant's where weights is given: a repository, a folder or a file "
+                "has its own",
+                name=path,
+                weights=arguments.get("weights"),
+            )
+            return locate(path).build(**arguments)
     variant, tagged = catalog.find_tagged(name)
+    if tagged is None:
+        return variant(**arguments)
     require(
-        tagged is None,
+        "weights" not in arguments,
         "name must be without a tag where weights is given: both choose a checkpoint",
         name=name,
-        weights=arguments["weights"],
+        weights=arguments.get("weights"),
     )
-    return variant(**arguments)
+    return variant(weights=tagged.tag, **arguments)
 
 
 def load_whole(path: str | os.PathLike) -> keras.Model:

@@ -22,7 +22,7 @@ from keras_resnets.preparation import IMAGENET_MEAN, IMAGENET_STD, Preparation
 from keras_resnets.weights import published
 
 
-def preprocess_input(images: Any) -> Any:
+def preprocess_input(images: Any, data_format: str | None = None) -> Any:
     """RGB values 0 to 255 to ImageNet's zero mean and unit variance, as nearly all weights expect.
 
     Neither resizes nor crops; see `preprocessor` for both and for weights with another mean.
@@ -31,6 +31,7 @@ def preprocess_input(images: Any) -> Any:
         images: RGB images, uint8 or float from 0 to 255, of shape `(..., 3)`: a NumPy array, what
             makes one (a list, a PIL image), a tensor, or a symbolic `keras.KerasTensor`. It is
             not modified.
+        data_format: None or `"channels_last"`, as in `keras.applications`.
 
     Returns:
         The normalised images in float32: a NumPy array for one, else a tensor of the backend.
@@ -46,6 +47,11 @@ def preprocess_input(images: Any) -> Any:
     Source:
         Mean and standard deviation of ImageNet's training images, as in torchvision and timm.
     """
+    require(
+        data_format in (None, "channels_last"),
+        "data_format must be 'channels_last' or left out",
+        data_format=data_format,
+    )
     if isinstance(images, KerasTensor) or ops.is_tensor(images):
         images = ops.cast(images, "float32")
     else:

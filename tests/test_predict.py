@@ -212,7 +212,7 @@ def test_an_existing_file_is_replaced_only_on_demand(folder, tmp_path):
         ("gray.weights.h5", "new.keras", "resnet19", "Did you mean 'resnet1"),
         ("gray.weights.h5", "new.keras", "resnet34", "weights must fit the model"),
         ("missing.weights.h5", "new.keras", "resnet18", "missing.weights.h5"),
-        ("text.png", "new.keras", "resnet18", "weights must be a file ending in"),
+        ("text.png", "new.keras", "resnet18", "weights must be a file of safetensors"),
     ],
 )
 def test_what_cannot_be_converted_is_one_line(source, target, model, message, folder, tmp_path):

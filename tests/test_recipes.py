@@ -112,7 +112,7 @@ def test_changes_reach_the_recipe_its_augmentation_and_the_architecture():
 
 def test_the_fields_of_a_run_are_options_whose_help_is_their_documentation():
     command = typer.main.get_command(app).commands["train"]
-    options = {option.name: option for option in command.params}
+    options = {option.name: option for option in command.get_params(typer.Context(command))}
     texts = help_of(RunConfig)
     assert set(texts) == {field.name for field in dataclasses.fields(RunConfig)}
     for field in dataclasses.fields(RunConfig):

@@ -228,7 +228,8 @@ def test_the_page_shows_what_the_calculation_gives():
 def test_the_page_uses_options_that_exist():
     page = scale_requirements.PAGE.read_text(encoding="utf-8").replace("\\\n", " ")
     command = typer.main.get_command(app).commands["train"]
-    known = {option for parameter in command.params for option in parameter.opts}
+    parameters = command.get_params(typer.Context(command))
+    known = {option for parameter in parameters for option in parameter.opts}
     lines = re.findall("keras-resnets train (.*)", page)
     used = {option for line in lines for option in re.findall("--[a-z-]+", line.split("#")[0])}
     assert len(used) > 8

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+import inspect
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
+import click
 import typer
 from rich.table import Table
 
-from keras_resnets import catalog
+from keras_resnets import __version__, backends
 from keras_resnets.checks import nearest
-from keras_resnets.commands import predict
-from keras_resnets.commands.options import with_run_options
 from keras_resnets.commands.output import print_json, print_lines, print_table
-from keras_resnets.weights.published import Pretrained
+
+if TYPE_CHECKING:  # The commands import what they need, so that --help needs none of it.
+    from keras_resnets.commands.predict import ClassScore
+    from keras_resnets.weights.published import Pretrained
 
 app = typer.Typer(
     help="Residual image networks in Keras 3.",
@@ -27,6 +31,37 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,  # A traceback that reaches the user is a bug: show all of it.
 )
+
+# What brings a package that is missing.
+_EXTRAS = {
+    **dict.fromkeys(("matplotlib", "sklearn", "tensorboard", "tensorflow_datasets"), "training"),
+    **dict.fromkeys(("ai_edge_litert", "onnx", "onnxruntime", "openvino", "tf2onnx"), "export"),
+    **{backend: backend for backend in backends.BACKENDS},
+}
+
+
+def main() -> None:
+    """The command `keras-resnets`."""
+    # TensorFlow's own lines would stand in front of every answer.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    app()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"keras-resnets {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    pass
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Model = Annotated[
@@ -49,11 +84,19 @@ Weights = Annotated[
 def errors_to_stderr() -> Iterator[None]:
     """Turns what the library raises into one message and exit code 1. Decorates every command."""
     try:
+        backends.choose()
         yield
     except BrokenPipeError:  # `keras-resnets list | head` has read enough.
         raise
     except (ValueError, TypeError, OSError, ArithmeticError, MemoryError) as error:
         typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(1) from error
+    except ImportError as error:
+        package = (error.name or "").partition(".")[0]
+        if error.name is not None and package not in _EXTRAS:
+            raise
+        hint = f": pip install 'keras-resnets[{_EXTRAS[package]}]'" if package else ""
+        typer.echo(f"Error: {error}{hint}", err=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt as stopped:
         typer.echo(f"{stopped or 'Stopped.'}", err=True)
@@ -62,13 +105,15 @@ def errors_to_stderr() -> Iterator[None]:
 
 def print_checkpoints(checkpoints: Sequence[Pretrained]) -> None:
     """Prints the catalog's table; checkpoints whose licence needs a look are coloured."""
+    from keras_resnets import catalog
+
     heading, *lines = catalog.checkpoint_table(checkpoints)
     print_lines([heading], style="bold")
     for checkpoint, line in zip(checkpoints, lines, strict=True):
         print_lines([line], style="yellow" if checkpoint.caution else None)
 
 
-def print_scores(scores: Sequence[predict.ClassScore]) -> None:
+def print_scores(scores: Sequence[ClassScore]) -> None:
     """Prints the likeliest classes of an image as a table."""
     table = Table("rank", "class", "probability", box=None, pad_edge=False)
     for score in scores:
@@ -87,6 +132,8 @@ def list_models(
     as_json: AsJson = False,
 ) -> None:
     """List the architectures, or the published checkpoints with accuracy and licence."""
+    from keras_resnets import catalog
+
     names = catalog.list_models(pattern, pretrained=pretrained)
     if not names:
         every = catalog.list_models(pretrained=pretrained)
@@ -111,6 +158,8 @@ def model_info(
     as_json: AsJson = False,
 ) -> None:
     """Show what a model is, what it costs, and which checkpoints of it are published."""
+    from keras_resnets import catalog
+
     info = catalog.model_info(name)
     if as_json:
         print_json(info.as_dict())
@@ -139,6 +188,8 @@ def predict_images(
     as_json: AsJson = False,
 ) -> None:
     """Classify images, prepared as the weights ask for."""
+    from keras_resnets.commands import predict
+
     predictions = predict.predict(images, model, weights, top=top, explanation=explain)
     if as_json:
         print_json([dataclasses.asdict(prediction) for prediction in predictions])
@@ -263,9 +314,27 @@ BatchSize = Annotated[int | None, typer.Option(help="Images a step, over all dev
 ImageSize = Annotated[int | None, typer.Option(help="Side of the images in pixels.")]
 
 
-@app.command("train")
+class RunCommand(typer.core.TyperCommand):
+    """A command that has the options of a run, which are fields of its configuration."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        from keras_resnets.commands.options import run_options
+
+        *own, help_option = super().get_params(ctx)
+        return [*own, *run_options(), help_option]
+
+
+def taking_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Hides `**options` from Typer: `RunCommand` has them."""
+    signature = inspect.signature(command, eval_str=True)
+    named = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    command.__signature__ = signature.replace(parameters=named)
+    return command
+
+
+@app.command("train", cls=RunCommand)
 @errors_to_stderr()
-@with_run_options
+@taking_options
 def train_model(
     out: Annotated[str, typer.Option(help="Folder of the run, new or empty.")],
     data: Annotated[
@@ -404,7 +473,3 @@ def list_recipes(
     from keras_resnets.commands.recipes import run_recipes
 
     run_recipes(name, as_json=as_json)
-
-
-if __name__ == "__main__":
-    app()

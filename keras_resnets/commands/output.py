@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+_WIDEST = 10_000  # Columns that no table has.
+
 
 def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2))
@@ -23,8 +25,9 @@ def print_lines(lines: Iterable[str], style: str | None = None) -> None:
 
 
 def print_table(table: Table) -> None:
-    """Prints a table, into a pipe or a file as wide as it needs to be."""
+    """Prints a table as wide as it needs to be: a terminal wraps lines, and no number is cut."""
     console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = max(console.measure(table).maximum, 1)
-    console.print(table)
+    console.width = _WIDEST
+    needed = max(console.measure(table).maximum, 1)
+    console.width = needed
+    console.print(table, soft_wrap=True)

@@ -15,6 +15,7 @@ import keras
 from keras import KerasTensor
 
 from keras_resnets.checks import (
+    as_plain,
     described,
     is_count,
     nearest,
@@ -70,6 +71,7 @@ class Variant:
         pooling: str | None = None,
         classes: int | None = None,
         classifier_activation: str | Callable | None = "softmax",
+        name: str | None = None,
         *,
         include_preprocessing: bool = False,
         output_stride: int = 32,
@@ -78,10 +80,9 @@ class Variant:
         drop_block: float = 0.0,
         remat: bool = False,
         prefix: str = "",
-        name: str | None = None,
         **config_changes: Any,
     ) -> keras.Model:
-        """Builds the model. The first seven arguments are those of `keras.applications`.
+        """Builds the model. The first eight arguments are those of `keras.applications`.
 
         Args:
             include_top: whether to end in the classifier. Without it the model returns the last
@@ -102,6 +103,7 @@ class Variant:
                 the classifier stands on it (default `"avg"`), without it the model returns it.
             classes: number of classes; default: the checkpoint's, else 1000 (10 for CIFAR forms).
             classifier_activation: `"softmax"`, another Keras activation, or None for the logits.
+            name: name of the model; default: the variant's.
             include_preprocessing: True builds the scaling of RGB values 0 to 255 into the model,
                 with the mean and standard deviation of the weights, or else ImageNet's.
             output_stride: 8, 16 or 32, the most by which the feature map shrinks; further strides
@@ -113,7 +115,6 @@ class Variant:
                 again when their gradients need them. Nothing else changes: the model has the same
                 layers, weights and values.
             prefix: prepended to every layer's name, for two backbones in one model.
-            name: name of the model; default: the variant's.
             **config_changes: any field of the variant's `config`, for example
                 `depths=(2, 2, 2, 2)` or `small_inputs=True`.
 
@@ -134,6 +135,9 @@ class Variant:
         (1, 10)
         """
         config = _changed(self.config, config_changes)
+        classes, output_stride = as_plain(classes), as_plain(output_stride)
+        dropout, drop_path, drop_block = map(as_plain, (dropout, drop_path, drop_block))
+        input_shape = as_plain(input_shape)
         options = BackboneOptions(
             output_stride=output_stride,
             drop_path=drop_path,
@@ -235,6 +239,12 @@ def _documentation() -> tuple[str, str]:
     return str(signature.replace(parameters=arguments)), inspect.getdoc(Variant.__call__)
 
 
+def _arguments() -> list[str]:
+    """Names of a builder's arguments."""
+    own = inspect.signature(Variant.__call__).parameters
+    return [name for name in own if name not in ("self", "config_changes")]
+
+
 def _changed(config: NetworkConfig, changes: dict[str, Any]) -> NetworkConfig:
     """The configuration with some fields replaced."""
     fields = [field.name for field in dataclasses.fields(config)]
@@ -242,10 +252,10 @@ def _changed(config: NetworkConfig, changes: dict[str, Any]) -> NetworkConfig:
         if key not in fields:
             raise TypeError(
                 f"{key!r} is neither an argument nor a field of {type(config).__name__}. "
-                f"{nearest(key, fields)}Its fields: {', '.join(fields)}. "
+                f"{nearest(key, [*_arguments(), *fields])}Its fields: {', '.join(fields)}. "
                 f"Received: {described({key: changes[key]})}"
             )
-    return dataclasses.replace(config, **changes)
+    return dataclasses.replace(config, **{key: as_plain(value) for key, value in changes.items()})
 
 
 def _check_names(**names: Any) -> None:
@@ -272,6 +282,12 @@ def _input_shape(
     input_shape: Any, input_tensor: Any, prefix: str, smallest: int
 ) -> tuple[int | None, int | None, int]:
     """The shape (height, width, channels) of the images, checked."""
+    require(
+        keras.config.image_data_format() == "channels_last",
+        "image_data_format must be 'channels_last'; "
+        "call keras.config.set_image_data_format('channels_last')",
+        image_data_format=keras.config.image_data_format(),
+    )
     argument = _shape_argument(input_tensor)
     if input_tensor is not None:
         if not isinstance(input_tensor, KerasTensor):
@@ -313,15 +329,14 @@ def _input_shape(
         input_shape=input_shape,
     )
     require(
-        all(size is None or size >= smallest for size in input_shape[:2]),
-        f"{argument}: height and width must be at least {smallest}, the network's stride, or None",
+        input_shape[0] not in (1, 3, 4) or input_shape[2] <= 16,
+        f"{argument} must be (height, width, channels), channels last",
         **{argument: input_shape},
     )
     require(
-        keras.config.image_data_format() == "channels_last",
-        "image_data_format must be 'channels_last'; "
-        "call keras.config.set_image_data_format('channels_last')",
-        image_data_format=keras.config.image_data_format(),
+        all(size is None or size >= smallest for size in input_shape[:2]),
+        f"{argument}: height and width must be at least {smallest}, the network's stride, or None",
+        **{argument: input_shape},
     )
     return tuple(input_shape)
 
