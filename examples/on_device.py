@@ -3,10 +3,10 @@
     pip install ai-edge-litert numpy
     python on_device.py model.tflite photo.ppm other.npy --top 3
 
-The file says what it needs: `keras_resnets.export` puts labels and the way images are prepared into
-it, as a zip archive behind the network. Images are `.ppm` or `.pgm` (binary) or `.npy` (uint8,
-height x width x channels), and whatever Pillow reads where that is installed. Copy the file to the
-device; it imports neither TensorFlow nor keras_resnets.
+The model file says what it needs: `keras_resnets.export` puts labels and the way images are prepared
+into it, as a zip archive behind the network. Images are `.ppm` or `.pgm` (binary) or `.npy` (uint8,
+height x width x channels), and whatever Pillow reads where that is installed; they are read as by
+`keras_resnets`. Copy this file to the device; it imports neither TensorFlow nor keras_resnets.
 """
 
 import argparse
@@ -29,7 +29,7 @@ class Classifier:
         threads: of the processor to use.
 
     Raises:
-        ValueError: if the file lacks the metadata.
+        ValueError: if the file lacks the metadata, or does not say how images are prepared.
     """
 
     def __init__(self, path: str | Path, threads: int = 1) -> None:
@@ -41,24 +41,40 @@ class Classifier:
                 "MODEL must be written by keras_resnets.export, which puts labels and metadata "
                 f"into it. Received: {str(path)!r}"
             ) from error
+        needed = ["input_size", "crop_pct", "interpolation"]
+        needed += [] if self.metadata["include_preprocessing"] else ["mean", "std"]
+        missing = [key for key in needed if key not in self.metadata]
+        if missing:
+            raise ValueError(
+                f"MODEL must say how images are prepared; this file lacks {', '.join(missing)}: "
+                "export the model anew with `preprocessing`, which states them. "
+                f"Received: {str(path)!r}"
+            )
         self.labels = self.metadata["labels"]
-        height, width, channels = self.metadata["input_size"]
-        self.size = (height or 224, width or 224)
+        self.size = tuple(self.metadata["input_size"][-2:])
         self._interpreter = Interpreter(str(path), num_threads=threads)
-        index = self._interpreter.get_input_details()[0]["index"]
-        self._interpreter.resize_tensor_input(index, (1, *self.size, channels))
+        source = self._interpreter.get_input_details()[0]
+        self._interpreter.resize_tensor_input(source["index"], (1, *self.size, source["shape"][-1]))
         self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]
         self._output = self._interpreter.get_output_details()[0]
 
-    def probabilities(self, image: np.ndarray) -> np.ndarray:
-        """Classifies an image.
+    @property
+    def gives_probabilities(self) -> bool:
+        """Whether answers are probabilities: of logits of two or more classes, a softmax or a
+        sigmoid. Otherwise they are values, numbers as they come."""
+        activation = self.metadata["activation"]
+        logits = activation == "linear" and self._output["shape"][-1] != 1
+        return logits or activation in ("softmax", "log_softmax", "sigmoid", "hard_sigmoid")
+
+    def answer(self, image: np.ndarray) -> np.ndarray:
+        """Runs the model on an image.
 
         Args:
             image: uint8 `(height, width, channels)`, of any size.
 
         Returns:
-            Float32 probabilities `(classes,)`.
+            Float32 probabilities or values `(classes,)`.
         """
         channels = self._input["shape"][-1]
         if image.ndim == 2:
@@ -72,20 +88,23 @@ class Classifier:
         values = self._prepared(image).astype("float32")
         self._interpreter.set_tensor(self._input["index"], _to_type(values, self._input)[None])
         self._interpreter.invoke()
-        scores = _to_float(self._interpreter.get_tensor(self._output["index"])[0], self._output)
-        if self.metadata["activation"] in (None, "linear"):
-            scores = np.exp(scores - scores.max())
-            scores /= scores.sum()
-        return scores
+        outputs = _to_float(self._interpreter.get_tensor(self._output["index"])[0], self._output)
+        if self.gives_probabilities and self.metadata["activation"] in ("linear", "log_softmax"):
+            outputs = np.exp(outputs - outputs.max())
+            outputs /= outputs.sum()
+        return outputs
 
     def top(self, image: np.ndarray, count: int = 5) -> list[tuple[str, float]]:
-        """Labels and probabilities of an image's likeliest classes, likeliest first."""
-        probabilities = self.probabilities(image)
-        best = np.argsort(-probabilities, kind="stable")[:count]
-        return [(self._label(i), float(probabilities[i])) for i in best]
+        """Labels and probabilities of an image's likeliest classes, likeliest first; or labels and
+        values, the largest first."""
+        answers = self.answer(image)
+        best = np.argsort(-answers, kind="stable")[:count]
+        return [(self._label(i), float(answers[i])) for i in best]
 
     def _label(self, index: int) -> str:
-        return self.labels[index] if self.labels else f"class {index}"
+        if self.labels:
+            return self.labels[index]
+        return f"class {index}" if self.gives_probabilities else f"output {index}"
 
     def _prepared(self, image: np.ndarray) -> np.ndarray:
         """The resized and cropped image, normalised if the model does not do so itself."""
@@ -122,6 +141,10 @@ def _to_float(values: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
 def read_image(path: str | Path) -> np.ndarray:
     """Reads an image file to uint8 `(height, width, channels)`.
 
+    The rule is that of `keras_resnets`: 16 bits are scaled to 8, palettes are looked up,
+    transparency is dropped, of an animation the first picture counts, and the orientation tags of
+    cameras are ignored.
+
     Raises:
         ValueError: if it cannot be read; the message names the file.
     """
@@ -134,7 +157,7 @@ def read_image(path: str | Path) -> np.ndarray:
         from PIL import Image  # For all other files, where it is installed.
 
         with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
+            return _to_rgb(image)
     except ImportError as error:
         raise ValueError(
             "IMAGE must be a .ppm, .pgm or .npy file where Pillow is not installed. "
@@ -142,23 +165,39 @@ def read_image(path: str | Path) -> np.ndarray:
         ) from error
     except FileNotFoundError:
         raise
-    except (OSError, ValueError) as error:
+    # Damaged files end in many ways: Pillow's plugins have errors of their own.
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise ValueError(f"IMAGE must be readable: {error}. Received: {str(path)!r}") from error
 
 
+def _to_rgb(image: Any) -> np.ndarray:
+    """An image of Pillow's in 8 bits and three channels."""
+    # Pillow reads 16 bits of a PNG as 32 in some versions, and clips what it converts.
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        levels = (np.asarray(image).astype("int64") + 128) // 257  # 65535 becomes 255.
+        return np.repeat(levels.astype("uint8")[..., None], 3, axis=-1)
+    if image.mode in ("I", "F"):
+        raise ValueError("its numbers have 32 bits and no known range; save it with 8 or 16 bits")
+    image.info.pop("transparency", None)  # Pillow warns of it, and RGB has none.
+    return np.array(image.convert("RGB"))
+
+
 def _read_netpbm(data: bytes) -> np.ndarray:
-    """Decodes a binary PPM (P6, RGB) or PGM (P5, grey) file of 8 bits."""
-    comments = rb"(?:\s|#[^\n]*\n)+"
-    header = re.match(
-        rb"P([56])" + comments + rb"(\d+)" + comments + rb"(\d+)" + comments + rb"255\s", data
-    )
+    """Decodes a binary PPM (P6, RGB) or PGM (P5, grey) file of 8 or 16 bits to 8."""
+    number = rb"(?:\s|#[^\n]*\n)+(\d+)"  # After spaces and comments.
+    header = re.match(rb"P([56])" + 3 * number + rb"\s", data)
     if header is None:
-        raise ValueError("not a binary PPM or PGM file of 8 bits")
-    kind, width, height = map(int, header.groups())
-    channels = 3 if kind == 6 else 1
-    pixels = np.frombuffer(data, "uint8", offset=header.end())
-    if pixels.size != height * width * channels:
-        raise ValueError(f"{height}x{width} pixels announced, {pixels.size} bytes found")
+        raise ValueError("not a binary PPM or PGM file")
+    kind, width, height, largest = map(int, header.groups())
+    if not 0 < largest < 65536:
+        raise ValueError(f"the largest value must be from 1 to 65535, and is {largest}")
+    channels, dtype = 3 if kind == 6 else 1, np.dtype(">u2" if largest > 255 else "uint8")
+    found = len(data) - header.end()
+    if found != height * width * channels * dtype.itemsize:
+        raise ValueError(f"{height}x{width} pixels announced, {found} bytes found")
+    pixels = np.frombuffer(data, dtype, offset=header.end())
+    if largest != 255:
+        pixels = np.clip(np.rint(pixels / largest * 255), 0, 255).astype("uint8")
     return pixels.reshape(height, width, channels)
 
 
@@ -222,8 +261,9 @@ def main() -> None:
         classifier = Classifier(arguments.model, arguments.threads)
         for path in arguments.images:
             print(path)
-            for label, probability in classifier.top(read_image(path), arguments.top):
-                print(f"  {probability:6.1%}  {label}")
+            for label, answer in classifier.top(read_image(path), arguments.top):
+                shown = f"{answer:6.1%}" if classifier.gives_probabilities else f"{answer:.6g}"
+                print(f"  {shown}  {label}")
     except (OSError, ValueError) as error:
         parser.error(str(error))
 

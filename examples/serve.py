@@ -20,8 +20,15 @@ otherwise (`/health` says so) there is no map; `keras_resnets.grad_cam` explains
 
 **Memory** is bounded whatever comes: a few uploads of `--max-bytes` are held at once (others wait
 in their sockets), two images of `--max-pixels` are decoded at once, and `--queue` requests are in
-hand; one more is answered 503. Of an animation the first picture counts, orientation tags are
-ignored and transparency is dropped, as in `Preprocessor.load`; 16-bit grey is scaled to 8 bits.
+hand; one more is answered 503.
+
+**Images** are read as `Preprocessor.load` reads them: of an animation the first picture counts,
+orientation tags are ignored, transparency is dropped, and 16 bits are scaled to 8. Their size and
+the rest of their preparation are in the file.
+
+**Answers** are probabilities where the outputs are logits of two or more classes, or have been
+through a softmax or a sigmoid (then each class has its own); otherwise, as from a single output
+without an activation, they are values: numbers as they come.
 
 Answers to what cannot be classified say what to do: 400 no image, 408 an upload that stalls, 413
 too large, 415 not an image that is read here, 422 a damaged one, 503 too many at once. There is no
@@ -73,10 +80,11 @@ class Classifier:
     Args:
         path: of a file that `keras_resnets.export` wrote, for one RGB or greyscale image input.
         image_size: side of the square that images are brought to, in pixels, for a model that
-            takes any size; default: the size in the file, or 224.
+            takes any size; default: the size in the file, which the weights were evaluated at.
 
     Raises:
-        ValueError: if the file is no ONNX model, lacks the metadata, or has a fixed other size.
+        ValueError: if the file is no ONNX model of this kind, does not say how images are
+            prepared, or has a fixed other size.
     """
 
     def __init__(self, path: str | Path, image_size: int | None = None) -> None:
@@ -87,8 +95,8 @@ class Classifier:
         except Exception as error:  # protobuf's own, which has no public name.
             raise ValueError(f"MODEL must be an ONNX file. Received: {str(path)!r}") from error
         self.metadata = _metadata(model, path)
-        self.size = _size(self.metadata["input_size"], image_size)
-        self.grey = self.metadata["input_size"][-1] == 1
+        self.size = _size(self.metadata, image_size)
+        self.grey = _channels(model.graph) == 1
 
         head = _head(model.graph)
         for name in head or ():
@@ -97,7 +105,13 @@ class Classifier:
             model.SerializeToString(), providers=["CPUExecutionProvider"]
         )
         self._input = self._session.get_inputs()[0]
-        self._output = self._session.get_outputs()[0].name
+        output = self._session.get_outputs()[0]
+        if len(output.shape) != 2:
+            raise ValueError(
+                f"MODEL must return a number for each class. Received: outputs of {output.shape}"
+            )
+        self._output = output.name
+        self.answers, self._activate = _answers(self.metadata["activation"], output.shape[1])
         types = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
         self._dtype = types[self._input.type]
         self.fixed_batch = self._input.shape[0] if isinstance(self._input.shape[0], int) else None
@@ -132,18 +146,15 @@ class Classifier:
         mean, std = (np.float32(self.metadata[key][: pixels.shape[-1]]) for key in ("mean", "std"))
         return ((pixels / np.float32(255) - mean) / std).astype(self._dtype)
 
-    def probabilities(
+    def answer(
         self, images: list[np.ndarray], with_features: bool
     ) -> list[tuple[np.ndarray, np.ndarray | None]]:
-        """Probabilities `(classes,)` and, if wanted, the feature map `(channels, rows, columns)`
-        of each image."""
+        """Probabilities or values `(classes,)` and, if wanted, the feature map `(channels, rows,
+        columns)` of each image."""
         outputs = self._run(images, [self._output, *([self._features] if with_features else ())])
-        scores = outputs[0].astype("float32")
-        if self.metadata["activation"] in (None, "linear"):
-            scores = np.exp(scores - scores.max(-1, keepdims=True))
-            scores /= scores.sum(-1, keepdims=True)
+        answers = self._activate(outputs[0].astype("float32"))
         maps = outputs[1] if with_features else [None] * len(images)
-        return list(zip(scores, maps, strict=False))[: len(images)]
+        return list(zip(answers, maps, strict=False))[: len(images)]
 
     def heat(self, features: np.ndarray, class_index: int) -> np.ndarray:
         """The Grad-CAM `(rows, columns)` of a class, from 0 to 1; see the top of this file."""
@@ -153,7 +164,9 @@ class Classifier:
 
     def label(self, index: int) -> str:
         labels = self.metadata.get("labels")
-        return labels[index] if labels else f"class {index}"
+        if labels:
+            return labels[index]
+        return f"class {index}" if self.answers == "probabilities" else f"output {index}"
 
     def _run(self, images: list[np.ndarray], outputs: list[str]) -> list[np.ndarray]:
         batch = np.stack(images)
@@ -164,31 +177,58 @@ class Classifier:
 
 def _metadata(model: onnx.ModelProto, path: str | Path) -> dict[str, Any]:
     """What `keras_resnets.export` noted in the file."""
-    needed = "input_size mean std interpolation crop_pct include_preprocessing activation".split()
     texts = {entry.key: entry.value for entry in model.metadata_props}
-    missing = [key for key in needed if key not in texts]
+    if not {"dynamic", "include_preprocessing", "activation"} <= set(texts):
+        raise ValueError(
+            "MODEL must be written by keras_resnets.export, which notes how images are prepared. "
+            f"Received: {str(path)!r}"
+        )
+    known = {key: json.loads(text) for key, text in texts.items()}
+    needed = ["input_size", "crop_pct", "interpolation"]
+    needed += [] if known["include_preprocessing"] else ["mean", "std"]
+    missing = [key for key in needed if key not in known]
     if missing:
         raise ValueError(
-            "MODEL must be written by keras_resnets.export, which notes how images are prepared; "
-            f"this file lacks {', '.join(missing)}. Received: {str(path)!r}"
+            f"MODEL must say how images are prepared; this file lacks {', '.join(missing)}: export "
+            f"the model anew with `preprocessing`, which states them. Received: {str(path)!r}"
         )
-    return {key: json.loads(texts[key]) for key in (*needed, "labels") if key in texts}
+    return known
 
 
-def _size(input_size: list, image_size: int | None) -> tuple[int, int]:
+def _size(metadata: dict[str, Any], image_size: int | None) -> tuple[int, int]:
     """Height and width of the images that the model gets."""
-    height, width, channels = input_size
-    if channels not in (1, 3):
-        raise ValueError(f"MODEL must take RGB or grey images. Received: input_size={input_size}")
-    if None in (height, width):
-        side = image_size or 224
-        return side, side
-    if image_size not in (None, height) or image_size not in (None, width):
+    height, width = metadata["input_size"][-2:]
+    if image_size is None or image_size == height == width:
+        return height, width
+    if not metadata["dynamic"]:
         raise ValueError(
             f"--image-size must be left out for a model of one size, {height}x{width}. "
             f"Received: {image_size}"
         )
-    return height, width
+    return image_size, image_size
+
+
+def _channels(graph: onnx.GraphProto) -> int:
+    """Channels of the images that the model gets."""
+    shape = [side.dim_value for side in graph.input[0].type.tensor_type.shape.dim]
+    if len(shape) != 4 or shape[-1] not in (1, 3):
+        raise ValueError(f"MODEL must take RGB or grey images. Received: images of {shape}")
+    return shape[-1]
+
+
+def _answers(activation: str, classes: Any) -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
+    """What is answered, "probabilities" or "values", and what makes that of the outputs."""
+    if activation == "linear" and classes != 1:  # Logits.
+        return "probabilities", _softmax
+    if activation == "log_softmax":
+        return "probabilities", np.exp
+    is_probability = activation in ("softmax", "sigmoid", "hard_sigmoid")
+    return "probabilities" if is_probability else "values", lambda outputs: outputs
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    exponents = np.exp(logits - logits.max(-1, keepdims=True))
+    return exponents / exponents.sum(-1, keepdims=True)
 
 
 def _head(graph: onnx.GraphProto) -> tuple[str, str] | None:
@@ -206,7 +246,7 @@ def _head(graph: onnx.GraphProto) -> tuple[str, str] | None:
         return node if node is not None and node.op_type in wanted else None
 
     # Behind the layer: its bias, a quantized one's scale, and the activation.
-    behind = same | {"Add", "Mul", "Softmax"}
+    behind = same | {"Add", "Mul", "Sigmoid", "Softmax"}
     dense = back(graph.output[0].name, behind, {"MatMul", "MatMulInteger"})
     pool = dense and back(dense.input[0], same, {"GlobalAveragePool"})
     return pool and (pool.input[0], dense.input[1])
@@ -256,12 +296,16 @@ def read_crop(body: bytes, classifier: Classifier) -> tuple[Image.Image, np.ndar
         Image.MAX_IMAGE_PIXELS
     ):
         raise HTTPException(413, "The image is too narrow: cut it to about the part that matters.")
-    if image.mode in ("I", "F"):
+    # PIL reads 16 bits of a PNG as 32 in some versions.
+    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+    if image.mode in ("I", "F") and not deep:
         raise HTTPException(415, "The image must have 8 or 16 bits a channel: convert it to 8.")
     try:
         image.load()
-        if image.mode.startswith("I;16"):  # PIL would clip it to white.
-            image = Image.fromarray((np.asarray(image) >> 8).astype("uint8"))
+        if deep:  # PIL would clip it to white.
+            levels = (np.asarray(image).astype("int64") + 128) // 257  # 65535 becomes 255.
+            image = Image.fromarray(levels.astype("uint8"))
+        image.info.pop("transparency", None)  # PIL warns of it, and RGB has none.
         mode = "L" if classifier.grey else "RGB"
         crop = classifier.crop(image if image.mode == mode else image.convert(mode))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
@@ -364,7 +408,7 @@ def create_app(
 
     def run(items: list[tuple[np.ndarray, bool]]) -> list:
         with_features = any(wants for _, wants in items)
-        return classifier.probabilities([image for image, _ in items], with_features)
+        return classifier.answer([image for image, _ in items], with_features)
 
     batcher = Batcher(run, min(max_batch, classifier.fixed_batch or max_batch), max_wait)
     uploads = asyncio.Semaphore(UPLOADS)
@@ -392,6 +436,7 @@ def create_app(
             "status": "ok",
             "classes": len(classifier.metadata.get("labels") or ()) or None,
             "image_size": classifier.size,
+            "answers": classifier.answers,
             "grad_cam": classifier.has_grad_cam,
             "in_hand": in_hand,
             "images": batcher.items,
@@ -416,16 +461,16 @@ def create_app(
         async with uploads:
             body = await read_body(request, max_bytes)
             crop, values = await loop.run_in_executor(decoders, read_crop, body, classifier)
-        probabilities, features = await batcher.submit((values, grad_cam))
-        best = np.argsort(-probabilities, kind="stable")[:top].tolist()
+        answers, features = await batcher.submit((values, grad_cam))
+        best = np.argsort(-answers, kind="stable")[:top].tolist()
+        kind = {"probabilities": "probability", "values": "value"}[classifier.answers]
         picture = None
         if grad_cam:
             heat = classifier.heat(features, best[0])
             picture = await loop.run_in_executor(decoders, overlay, crop, heat)
         return {
             "predictions": [
-                {"index": i, "label": classifier.label(i), "probability": float(probabilities[i])}
-                for i in best
+                {"index": i, "label": classifier.label(i), kind: float(answers[i])} for i in best
             ],
             "overlay": picture,
         }
@@ -450,7 +495,7 @@ def main() -> None:
     add("model", metavar="MODEL.onnx", help="what keras_resnets.export wrote")
     add("--host", default="127.0.0.1", help="address to listen on (%(default)s: this machine only)")
     add("--port", type=int, default=8000, help="%(default)s; 0 takes a free one and prints it")
-    add("--image-size", type=_count, help="for a model of any size: side in pixels (224)")
+    add("--image-size", type=_count, help="for a model of any size: side in pixels")
     add("--max-batch", type=_count, default=16, help="most images computed at once (%(default)s)")
     add("--max-wait-ms", type=_count, default=5, help="wait for company (%(default)s)")
     add("--max-bytes", type=_count, default=10_000_000, help="largest upload (%(default)s)")

@@ -20,7 +20,7 @@ import keras
 
 from keras_resnets import catalog
 from keras_resnets.checks import nearest, require
-from keras_resnets.graph.endings import normalises, output_activation
+from keras_resnets.graph.endings import normalizing_layer, output_activation
 from keras_resnets.models.variant import Variant
 from keras_resnets.preparation import Preparation
 from keras_resnets.weights import checkpoint, hub, published, source
@@ -148,7 +148,7 @@ class Located:
                 model=self.name,
             )
             require(
-                normalises(model),
+                normalizing_layer(model) is not None,
                 "model must normalise RGB values 0 to 255 in its own layers, because a saved model "
                 "states nothing else; put keras_resnets.preprocessor(...) or a Rescaling layer in "
                 "front of it and save that",

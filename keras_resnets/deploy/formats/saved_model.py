@@ -15,8 +15,8 @@ from keras_resnets.deploy.formats.format import LOSSY, SIGNATURES, ExportRequest
 from keras_resnets.deploy.prepare import ExportGraph
 from keras_resnets.layers.preprocessor import Preprocessor
 
-# What begins with one of these is a file that `serve_bytes` decodes: JPEG, PNG, GIF, WebP.
-_KINDS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF")
+# How the files begin that `serve_bytes` decodes.
+_JPEG, _PNG, _GIF, _WEBP = b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF"
 _NOT_DECODED = "serve_bytes must get whole JPEG, PNG, GIF or WebP files; convert others first"
 _NONE = "serve_bytes must get at least one file"
 
@@ -61,14 +61,18 @@ def _bytes_endpoint(graph: ExportGraph, request: ExportRequest) -> tuple[Callabl
     mean, std = (tf.constant(values, tf.float32) for values in request.inputs.normalization)
 
     def decode(encoded: tf.Tensor) -> tf.Tensor:
-        starts = [tf.strings.substr(encoded, 0, len(kind)) == kind for kind in _KINDS]
-        check = tf.debugging.Assert(tf.reduce_any(starts), [_NOT_DECODED])
+        begins = {
+            start: tf.strings.substr(encoded, 0, len(start)) == start
+            for start in (_JPEG, _PNG, _GIF, _WEBP)
+        }
+        check = tf.debugging.Assert(tf.reduce_any(list(begins.values())), [_NOT_DECODED])
         with tf.control_dependencies([check]):
-            # As PIL decodes; the default trades exactness for speed.
-            image = tf.cond(
-                tf.io.is_jpeg(encoded),
-                lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"),
-                lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+            image = tf.case(
+                [
+                    (begins[_JPEG], lambda: _decode_jpeg(encoded)),
+                    (begins[_PNG], lambda: _decode_png(encoded)),
+                ],
+                default=lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
             )
         return crop(tf.ensure_shape(image, (None, None, 3)))
 
@@ -83,6 +87,21 @@ def _bytes_endpoint(graph: ExportGraph, request: ExportRequest) -> tuple[Callabl
         return graph.network(images, training=False)
 
     return serve_bytes, tf.TensorSpec((request.shape[0],), tf.string, name="jpeg")
+
+
+def _decode_jpeg(encoded: Any) -> Any:
+    """RGB as PIL decodes it; TensorFlow's default trades exactness for speed."""
+    import tensorflow as tf
+
+    return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+
+
+def _decode_png(encoded: Any) -> Any:
+    """RGB of 8 bits, rounded from 16, as `layers.preprocessor.read_image` has it."""
+    import tensorflow as tf
+
+    levels = tf.io.decode_png(encoded, channels=3, dtype=tf.uint16)  # 255 becomes 65535.
+    return tf.cast((tf.cast(levels, tf.int32) + 128) // 257, tf.uint8)
 
 
 _NO_INT8 = "a SavedModel holds what Keras computes, and Keras has no int8 convolutions; use "
