@@ -60,7 +60,7 @@ ARROWS = {
 
 # The input pipeline is tf.data on every backend; what runs in it is TensorFlow's.
 TF_DATA = {
-    f"training.{name}" for name in ("augment", "data", "datasets", "images", "policies", "sources")
+    f"training.{name}" for name in "augment batches data images policies records sources".split()
 }
 
 

@@ -64,7 +64,7 @@ def test_every_recipe_trains_a_tiny_network_of_its_family(name, tmp_path):
     before = {v.path: keras.ops.convert_to_numpy(v) for v in run.model.trainable_variables}
     folder = RunFolder(tmp_path / "run")
     folder.create()
-    progress = run.fit(folder, resume=False, verbose=0)
+    progress = run.fit(folder)
     assert progress.step == 3
     assert np.isfinite([value for row in progress.history for value in row.values()]).all()
     moved = [v for v in run.model.trainable_variables if (v.numpy() != before[v.path]).any()]

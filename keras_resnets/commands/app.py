@@ -407,13 +407,23 @@ def evaluate_model(
     data: DataSpec,
     model: Model,
     weights: Weights = None,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "validation",
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="train, validation, test, or all of a data set without splits. Default: the "
+            "images that the run of --model held out, where it was trained on this data; else "
+            "validation or test images if the data comes with such, else all."
+        ),
+    ] = None,
     image_size: ImageSize = None,
     crop_pct: Annotated[
         float | None, typer.Option(help="Side of the central crop, of the shorter side.")
     ] = None,
     batch_size: BatchSize = 64,
-    seed: Annotated[int, typer.Option(help="Of a split that is cut off the training images.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Of a split that is drawn from the training images. Default: the run's."),
+    ] = None,
     data_dir: DataDir = None,
     strict_data: StrictData = False,
     as_json: AsJson = False,

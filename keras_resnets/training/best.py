@@ -10,7 +10,7 @@ from keras_resnets.training.config import RunConfig
 from keras_resnets.training.run_folder import RunFolder
 from keras_resnets.weights.fit import save_safetensors
 
-INTERPOLATION = "bicubic"  # How `data.evaluation_batches` resizes the images of validation.
+INTERPOLATION = "bicubic"  # How `batches.evaluation_batches` resizes the images of validation.
 
 
 def write_best(

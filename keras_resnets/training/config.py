@@ -13,8 +13,10 @@ import numpy as np
 from keras_resnets import catalog
 from keras_resnets.checks import is_count, nearest, require, require_count, require_one_of
 from keras_resnets.models.variant import Variant
+from keras_resnets.training import specs
 from keras_resnets.training.augmentation import Augmentation
 from keras_resnets.training.recipe import Recipe, find_recipe
+from keras_resnets.weights import source
 
 # What the computation is called, and Keras' name of the policy.
 DTYPES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -37,7 +39,8 @@ class RunConfig:
         accumulate: batches whose gradients are averaged for an update of the weights.
         class_weights: `"balanced"` (rarer classes count more, all together the same), or a weight
             for each class by name; on the command line a JSON file that maps names to weights.
-        patience: stop after so many epochs without a better validation accuracy.
+        patience: stop after so many epochs without a better one: a higher validation accuracy, or
+            as high and a lower loss.
         dtype: of the computation: `"float32"`, `"bfloat16"` or `"float16"`; variables are float32.
         jit: compile the step with XLA on TensorFlow; JAX always does.
         seed: of everything random.
@@ -73,6 +76,12 @@ class RunConfig:
     sync_bn: bool = False
 
     def __post_init__(self) -> None:
+        # Paths hold in any folder, as a run may be resumed from another one.
+        object.__setattr__(self, "data", specs.absolute(self.data))
+        object.__setattr__(self, "weights", self._absolute_weights())
+        if self.data_dir is not None and "://" not in self.data_dir:
+            path = os.path.abspath(os.path.expanduser(self.data_dir))
+            object.__setattr__(self, "data_dir", path)
         require_one_of(DTYPES, dtype=self.dtype)
         require(is_count(self.seed, 0), "seed must be an int from 0 up", seed=self.seed)
         require_count(accumulate=self.accumulate, keep=self.keep)
@@ -103,6 +112,13 @@ class RunConfig:
     def effective_batch(self) -> int:
         """Images that one update of the weights rests on."""
         return self.recipe.batch_size * self.accumulate
+
+    def _absolute_weights(self) -> str | None:
+        """The absolute path of a file or folder of weights; a tag or an address as it is."""
+        if source.named_checkpoint(self.model, self.weights) is not None or self.weights is None:
+            return self.weights
+        path = os.path.abspath(os.path.expanduser(self.weights))
+        return path if os.path.exists(path) else self.weights
 
     def as_dict(self) -> dict[str, Any]:
         """Everything in it as JSON has it; arrays by their shapes."""

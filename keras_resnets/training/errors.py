@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import keras
 
+from keras_resnets.training import batches
 from keras_resnets.training.config import RunConfig
 
 
@@ -66,6 +67,4 @@ def _explanation(error: Exception, config: RunConfig) -> Exception | None:
             "the batch and twice the accumulated batches keep the learning rate), dtype bfloat16, "
             "or a smaller image_size."
         )
-    if "InvalidArgument" in text and config.strict_data:
-        return ValueError(f"data must be readable with strict_data. {error}")
-    return None
+    return batches.in_our_words(error)

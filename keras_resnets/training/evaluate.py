@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import heapq
 import itertools
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_resnets.checks import require
+from keras_resnets.checks import listed, nearest, require
 from keras_resnets.loading import Classifier
 from keras_resnets.preparation import Preparation
-from keras_resnets.training import data
+from keras_resnets.training.batches import evaluation_batches, read
 from keras_resnets.training.data import Examples
 
 
@@ -128,49 +131,46 @@ def evaluate(
         worst: how many of the worst images are kept.
 
     Raises:
-        ValueError: if the model has other classes than the data, or no image can be read.
+        ValueError: if the data has classes that the model does not have, or no image can be read.
     """
-    model, preparation = classifier.model, preparation or classifier.preparation
+    preparation = preparation or classifier.preparation
     require(
         preparation.size[0] == preparation.size[1],
         "image_size must be that of a square",
         image_size=preparation.size,
     )
-    classes = len(examples.class_names)
-    require(
-        model.output_shape[-1] == classes,
-        f"model must have the classes of the data; {examples.name} has {classes} and the model "
-        f"{model.output_shape[-1]}",
-        model=model.name,
-    )
+    classes = classifier.model.outputs[0].shape[-1]
+    names, outputs = match_classes(examples, classifier.class_names, classes)
     confusion, in_top5 = np.zeros((classes, classes), np.int64), np.zeros(classes, np.int64)
     entropy, kept, order = 0.0, [], itertools.count()
-    ids = (example["id"].decode() for example in _ids(examples))
-    for images, labels, weights in data.evaluation_batches(
+    ids = _ids(examples)
+    batches = evaluation_batches(
         examples,
         image_size=preparation.size[0],
         crop_pct=preparation.crop_pct,
         interpolation=preparation.interpolation,
         batch_size=batch_size,
-    ):
+    )
+    for images, labels, weights in read(batches):
         images = np.asarray(images)
         probabilities = classifier.probabilities(images)
         real = np.asarray(weights) > 0
-        names = list(itertools.islice(ids, len(real)))
+        batch_ids = list(itertools.islice(ids, len(real)))
         # Stable, so that equal probabilities stay in the classes' order.
         ranking = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
         for i in np.flatnonzero(real):
-            label = int(np.argmax(labels[i]))
+            label = outputs[int(np.argmax(labels[i]))]
             probability = float(probabilities[i, label])
             confusion[label, ranking[i, 0]] += 1
             in_top5[label] += label in ranking[i]
             entropy -= float(np.log(max(probability, keras.config.epsilon())))
             # A heap of the worst: the smallest is the best of them, so it is the one to go.
-            item = (-probability, next(order), i, names[i], label, int(ranking[i, 0]), images[i])
+            predicted = int(ranking[i, 0])
+            item = (-probability, next(order), i, batch_ids[i], label, predicted, images[i])
             (heapq.heappush if len(kept) < worst else heapq.heappushpop)(kept, item)
     require(confusion.sum() > 0, "the split must have readable images", data=examples.name)
     return Evaluation(
-        class_names=examples.class_names,
+        class_names=names,
         confusion=confusion,
         in_top5=in_top5,
         cross_entropy=entropy / int(confusion.sum()),
@@ -181,6 +181,56 @@ def evaluate(
     )
 
 
-def _ids(examples: Examples):
+def _ids(examples: Examples) -> Iterator[str]:
     """The examples' ids in order; nothing is decoded."""
-    return examples.dataset.map(lambda example: {"id": example["id"]}).as_numpy_iterator()
+    ids = examples.dataset.map(lambda example: example["id"])
+    return (name.numpy().decode("utf-8", "backslashreplace") for name in read(ids))
+
+
+def match_classes(
+    examples: Examples, known: Sequence[tuple[str, str]] | None, classes: int
+) -> tuple[tuple[str, ...], list[int]]:
+    """Which output of a model stands for each class of the data: that of the same name.
+
+    Args:
+        examples: the data. Classes of it may be missing; where it only numbers them, a number is a
+            place among the outputs.
+        known: label and description of each output, as in `Classifier`. Where they are not known,
+            classes are matched by their places, and have to be as many.
+        classes: how many outputs the model has.
+
+    Returns:
+        Names of the model's outputs, and the number of the output of each class of the data.
+
+    Raises:
+        ValueError: if the data has a class that the model does not have.
+    """
+    theirs = examples.class_names
+    rule = "model must have the classes of the data"
+    if known is None or examples.numbered:
+        require(
+            len(theirs) == classes or (examples.numbered and len(theirs) < classes),
+            f"{rule}; {examples.name} has {len(theirs)} and the model {classes}",
+            classes=listed(theirs),
+        )
+        names = tuple(label for label, _ in known) if known else theirs
+        return names + tuple(map(str, range(len(names), classes))), list(range(len(theirs)))
+    labels = [_normal(label) for label, _ in known]
+    # A description of ImageNet is a list of names, and has two cranes: both have to be labelled.
+    texts = [{text, *text.split(", ")} for text in (_normal(text) for _, text in known)]
+    counts = Counter(itertools.chain(*texts))
+    places = {name: place for place, text in enumerate(texts) for name in text if counts[name] == 1}
+    places |= {label: place for place, label in enumerate(labels)}
+    unknown = [name for name in theirs if _normal(name) not in places]
+    require(
+        not unknown,
+        f"{rule}; {examples.name} has others, and it has {listed(label for label, _ in known)}",
+        nearest(unknown[0], labels) if unknown else "",
+        unknown=unknown[:12],
+    )
+    return tuple(label for label, _ in known), [places[_normal(name)] for name in theirs]
+
+
+def _normal(name: str) -> str:
+    """A name as all systems write it: an accented letter may be one character or two."""
+    return unicodedata.normalize("NFC", name)

@@ -25,12 +25,17 @@ def stored_config(folder: RunFolder) -> RunConfig:
     Raises:
         ValueError: if there is no run in the folder.
     """
-    return RunConfig.from_dict(_stored(folder))
+    require(
+        (folder / "config.json").is_file(),
+        "out must be the folder of a run where --resume is given",
+        out=str(folder),
+    )
+    return RunConfig.from_dict(folder.read_json("config.json"))
 
 
 def check_same(folder: RunFolder, config: RunConfig) -> None:
     """Raises a ValueError unless the run in a folder was told the same."""
-    before, now = _flat(_stored(folder)), _flat(config.as_dict())
+    before, now = _flat(stored_config(folder).as_dict()), _flat(config.as_dict())
     changes = [
         f"{key}: {before.get(key)!r} -> {now.get(key)!r}"
         for key in sorted(before.keys() | now.keys())
@@ -42,15 +47,6 @@ def check_same(folder: RunFolder, config: RunConfig) -> None:
         "new folder",
         changed="; ".join(changes),
     )
-
-
-def _stored(folder: RunFolder) -> dict[str, Any]:
-    require(
-        (folder / "config.json").is_file(),
-        "out must be the folder of a run where --resume is given",
-        out=str(folder),
-    )
-    return folder.read_json("config.json")
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -6,20 +6,26 @@ what it leaves behind is a `RunFolder`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import os
 import warnings
-from contextlib import nullcontext
+from collections.abc import Iterator
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_resnets.checks import require
 from keras_resnets.graph.freeze import freeze
 from keras_resnets.loading import locate
 from keras_resnets.training import checkpoints, distribute, evaluate, resuming, schedules
+from keras_resnets.training.batches import (
+    evaluation_batches,
+    evaluation_steps,
+    steps_per_epoch,
+    training_batches,
+)
 from keras_resnets.training.best import INTERPOLATION, write_best
 from keras_resnets.training.callbacks import (
     Interrupts,
@@ -28,15 +34,9 @@ from keras_resnets.training.callbacks import (
     Steps,
     best_epoch,
 )
-from keras_resnets.training.checkpoints import Progress
+from keras_resnets.training.checkpoints import Progress, Snapshot
 from keras_resnets.training.config import RunConfig
-from keras_resnets.training.data import (
-    evaluation_batches,
-    evaluation_steps,
-    load,
-    steps_per_epoch,
-    training_batches,
-)
+from keras_resnets.training.data import Examples, load
 from keras_resnets.training.distribute import Placement
 from keras_resnets.training.environment import environment, versions
 from keras_resnets.training.errors import DivergedError, Interrupted, explained
@@ -86,7 +86,7 @@ def train(
             something else.
         errors.DivergedError: if the loss is not finite any more.
         errors.OutOfMemory: if the batch does not fit.
-        OSError: if the disk is full.
+        OSError: if another process trains in the folder, or the disk is full.
         ConnectionError: if another process of the run is gone.
         errors.Interrupted: after Ctrl-C or SIGTERM; a checkpoint is there.
 
@@ -98,33 +98,58 @@ def train(
     folder = RunFolder(out)
     placement = placement or distribute.place(distribute.find_processes())
     stopped = (DivergedError, Interrupted)
-    with distribute.failing_together(placement.processes, stopped), environment(config):
-        if resume:
-            resuming.check_same(folder, config)
-        elif placement.is_main:  # The others may come when the first has made the folder.
-            resuming.check_new(folder)
-        run = Run(config, placement)
+    with (
+        distribute.failing_together(placement.processes, stopped),
+        environment(config),
+        explained(config),
+        _held(folder, config, resume, placement),
+    ):
+        last = checkpoints.load_last(folder.checkpoints) if resume else None
+        run = Run(config, placement, last)
         if placement.is_main:
             folder.create()
             # First, since a folder with it can be resumed, and one without is as good as empty.
             folder.write_json("config.json", config.as_dict())
             folder.write_json("classes.json", run.examples["train"].class_names)
             folder.write_json("versions.json", versions(placement))
-        with explained(config):
-            progress = run.fit(folder, resume=resume, verbose=verbose)
-            evaluation = _finish(config, folder, progress) if placement.is_main else None
-            placement.highest(0)  # Nobody ends while the first still evaluates.
+        progress = run.fit(folder, verbose)
+        evaluation = _finish(config, folder, progress) if placement.is_main else None
+        placement.highest(0)  # Nobody ends while the first still evaluates.
     return RunResult(folder, progress.history, evaluation)
+
+
+@contextlib.contextmanager
+def _held(
+    folder: RunFolder, config: RunConfig, resume: bool, placement: Placement
+) -> Iterator[None]:
+    """The folder is this run's, and for as long as it lasts nobody else's."""
+    if resume:
+        resuming.check_same(folder, config)
+    if not placement.is_main:  # The first process, which alone writes, holds it for all.
+        yield
+        return
+    with folder.locked():
+        if not resume:
+            resuming.check_new(folder)
+        yield
 
 
 class Run:
     """The data, the compiled model and the lengths of a run.
 
-    Everything that can be wrong shows here, before a folder is made or a step is taken.
+    Everything that can be wrong shows here, before a file is written or a step is taken.
+
+    Args:
+        config: what to do.
+        placement: where to compute.
+        last: the checkpoint to go on from; None to begin.
     """
 
-    def __init__(self, config: RunConfig, placement: Placement) -> None:
+    def __init__(
+        self, config: RunConfig, placement: Placement, last: Snapshot | None = None
+    ) -> None:
         self.config, self.placement, recipe = config, placement, config.recipe
+        self.last = last
         self.local_batch = placement.local_batch(recipe.batch_size)
         _check_options(config, placement)
         self.examples = {
@@ -139,10 +164,15 @@ class Run:
             for split in ("train", "validation")
         }
         self.classes = len(self.examples["train"].class_names)
+        require(
+            self.classes > 1,
+            "the data must have two classes or more, to be told apart",
+            classes=self.examples["train"].class_names,
+        )
         self.steps_per_epoch = steps_per_epoch(self.examples["train"], self.local_batch)
         self.class_weights = _class_weights(config, self.examples["train"])
         with placement.scope():
-            self.model = build(config, self.classes)
+            self.model = build(config, self.classes, last)
             if config.sync_bn:
                 distribute.synchronize_batch_norms(self.model, placement)
             self._compile()
@@ -152,10 +182,11 @@ class Run:
         rate = schedules.learning_rate(
             recipe, steps_per_epoch=self.steps_per_epoch, batch_size=config.effective_batch
         )
-        loss = {
-            "cross_entropy": keras.losses.CategoricalCrossentropy,
-            "binary_cross_entropy": keras.losses.BinaryCrossentropy,
-        }[recipe.loss]
+        losses = {"cross_entropy": keras.metrics.CategoricalCrossentropy}
+        loss = keras.losses.CategoricalCrossentropy
+        if recipe.loss == "binary_cross_entropy":
+            losses["binary_cross_entropy"] = keras.metrics.BinaryCrossentropy
+            loss = keras.losses.BinaryCrossentropy
         self.model.compile(
             make_optimizer(recipe, rate, accumulate=config.accumulate),
             loss(from_logits=True),
@@ -163,7 +194,7 @@ class Run:
             weighted_metrics=[
                 keras.metrics.CategoricalAccuracy(name="top1"),
                 keras.metrics.TopKCategoricalAccuracy(min(5, self.classes), name="top5"),
-                keras.metrics.CategoricalCrossentropy(from_logits=True, name="cross_entropy"),
+                *(metric(from_logits=True, name=name) for name, metric in losses.items()),
             ],
             jit_compile=self._jit(),
         )
@@ -180,11 +211,10 @@ class Run:
             return False
         return self.config.jit
 
-    def fit(self, folder: RunFolder, *, resume: bool, verbose: int | str) -> Progress:
+    def fit(self, folder: RunFolder, verbose: int | str = 0) -> Progress:
         """Trains to the end of the recipe, or of the patience."""
         config, recipe = self.config, self.config.recipe
-        last = checkpoints.load_last(folder.checkpoints) if resume else None
-        progress = Progress() if last is None else last[1]
+        progress = Progress() if self.last is None else self.last.progress
         self.placement.require_same(
             progress.step,
             "every process must see the same checkpoints; put the run's folder where all machines "
@@ -207,6 +237,7 @@ class Run:
         recorder = Recorder(
             folder,
             progress,
+            loss=recipe.loss,
             patience=config.patience,
             on_best=lambda: self._write_best(folder, average),
             writes=self.placement.is_main,
@@ -219,9 +250,9 @@ class Run:
             callbacks.append(keras.callbacks.TensorBoard(str(folder / "tensorboard")))
         for callback in callbacks:
             callback.set_model(self.model)
-        if last is not None:
-            path, _, arrays = last
-            steps.restore(str(path), arrays)
+        if self.last is not None:
+            steps.restore(str(self.last.path), self.last.arrays)
+            self.last = None  # Its arrays are in the model now.
         with interrupts.noted():
             self._fit_rest(progress, recorder, steps, callbacks, verbose)
         return progress
@@ -246,7 +277,6 @@ class Run:
                 epochs=epoch + 1 if done else epochs,
                 steps_per_epoch=self.steps_per_epoch - done,
                 validation_data=self.validation(),
-                class_weight=self.class_weights,
                 callbacks=callbacks,
                 shuffle=False,
                 verbose=verbose,
@@ -270,6 +300,7 @@ class Run:
             batch_size=self.local_batch,
             seed=self.config.seed,
             start_step=start_step,
+            class_weights=self.class_weights,
         )
 
     def validation(self) -> Any:
@@ -289,7 +320,7 @@ class Run:
 
     def _write_best(self, folder: RunFolder, average: MovingAverage | None) -> None:
         # All processes exchange the weights, as they compute everything together; one writes.
-        with nullcontext() if average is None else average.in_model():
+        with contextlib.nullcontext() if average is None else average.in_model():
             if self.placement.is_main:
                 write_best(folder, self.config, self.model, self.examples["train"].class_names)
 
@@ -309,15 +340,21 @@ def _check_options(config: RunConfig, placement: Placement) -> None:
     )
 
 
-def build(config: RunConfig, classes: int) -> keras.Model:
+def build(config: RunConfig, classes: int, last: Snapshot | None = None) -> keras.Model:
     """The model of a run, from RGB values 0 to 255 to logits, with what it freezes frozen.
+
+    Args:
+        config: what to do.
+        classes: how many logits there are.
+        last: the checkpoint to go on from, which holds all that the file of weights did.
 
     Raises:
         ValueError: if the architecture cannot do what the recipe asks, or the weights do not fit.
     """
     recipe = config.recipe
+    resumed = last is not None and checkpoints.has_constants(last.arrays)
     model = config.variant(
-        weights=config.weights,
+        weights=None if resumed else config.weights,
         classes=classes,
         classifier_activation=None,
         include_preprocessing=True,
@@ -326,28 +363,28 @@ def build(config: RunConfig, classes: int) -> keras.Model:
         drop_block=recipe.drop_block,
         **recipe.config_changes,
     )
+    if resumed:
+        checkpoints.restore_constants(model, last.arrays)
     if config.freeze is not None:
         freeze(model, config.freeze)
     return model
 
 
-def _class_weights(config: RunConfig, examples: Any) -> dict[int, float] | None:
-    """The weight of each class by its index."""
+def _class_weights(config: RunConfig, examples: Examples) -> list[float] | None:
+    """The weight of each class, in the order of the labels."""
     names = examples.class_names
     if config.class_weights is None:
         return None
     if config.class_weights == "balanced":
-        every = examples.source.in_order((0, 1))  # Over all hosts, which have to agree.
-        labels = every.map(lambda example: example["label"]).as_numpy_iterator()
-        counts = np.bincount(np.fromiter(labels, np.int64), minlength=len(names))
+        counts = examples.source.class_counts(len(names))
         present = int((counts > 0).sum())
-        return {i: counts.sum() / (present * max(n, 1)) for i, n in enumerate(counts)}
+        return [float(counts.sum() / (present * max(count, 1))) for count in counts]
     require(
         set(config.class_weights) == set(names),
         f"class_weights must name every class: {', '.join(names)}",
         class_weights=dict(config.class_weights),
     )
-    return {i: float(config.class_weights[name]) for i, name in enumerate(names)}
+    return [float(config.class_weights[name]) for name in names]
 
 
 def _finish(config: RunConfig, folder: RunFolder, progress: Progress) -> Evaluation:
