@@ -181,7 +181,8 @@ def convert_file(
 
     if target.endswith(".safetensors"):
         tag = published and published.tag
-        fit.save_safetensors(model, target, architecture=variant.name, tag=tag)
+        said = file.facts.of_the_weights()
+        fit.save_safetensors(model, target, architecture=variant.name, tag=tag, metadata=said)
     elif target.endswith(".keras"):
         with atomic_write(target) as unfinished:
             model.save(unfinished)
