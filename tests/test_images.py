@@ -116,6 +116,10 @@ CASES = {
     "BMP, gray": (encoded(Image.fromarray(GRAY), "BMP"), gray(GRAY)),
     "BMP, palette": (encoded(with_palette(), "BMP"), PALETTE[INDICES]),
     "BMP, 24 bits": (encoded(Image.fromarray(RGB), "BMP"), RGB),
+    "BMP, black, of zeros up to the end of the file": (
+        encoded(Image.fromarray(plain(0, 0, 0)), "BMP"),
+        plain(0, 0, 0),
+    ),
     "BMP, 32 bits": (encoded(RGBA, "BMP"), RGB),
 }
 
@@ -128,6 +132,7 @@ def seen_by_training(data: bytes) -> np.ndarray:
 READERS = {
     "predictions": lambda data: read_image(io.BytesIO(data)),
     "training": seen_by_training,
+    "training, eagerly": lambda data: images.decode(tf.constant(data)).numpy(),
 }
 
 
@@ -148,7 +153,7 @@ def test_every_format_and_mode_has_its_pixels(case, reader):
 def test_both_decoders_of_jpeg_find_the_same_pixels(mode, quality):
     noise = np.random.default_rng(0).integers(0, 256, (53, 61, 3)).astype("uint8")
     data = encoded(Image.fromarray(noise).convert(mode), "JPEG", quality=quality)
-    ours, theirs = (read(data).astype(int) for read in READERS.values())
+    ours, theirs = (read(data).astype(int) for read in (READERS["predictions"], seen_by_training))
     assert np.abs(ours - theirs).max() <= 2
 
 

@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 from test_checkpoints import build, state_of
 
 import keras_resnets as kr
+from keras_resnets.checks import canonical
 from keras_resnets.layers import Preprocessor
 from keras_resnets.preparation import Preparation
 from keras_resnets.weights import checkpoint, published, source
@@ -114,9 +115,34 @@ def test_facts_are_read_from_texts_and_from_both_levels_of_a_config():
     assert (facts.architecture, facts.classes, facts.channels) == ("resnet50", 2, 1)
     assert facts.class_names == (("cat", "cat"), ("dog", "a dog"))
     assert facts.licence == "mit"
+    kept = facts.of_the_weights()
+    assert kept.keys() == {"input_size", "label_names", "label_descriptions", "license"}
+    assert Facts(kept).class_names == facts.class_names
     assert Facts({"model_args": {"in_chans": 4}}).channels == 4
     nothing = Facts({"label_names": [], "num_classes": 0, "pretrained_cfg": None})
     assert (nothing.classes, nothing.class_names, nothing.channels) == (None, None, None)
+
+
+def test_a_repository_of_transformers_is_read_or_refused(tmp_path):
+    save_file(state_of("basic"), tmp_path / "model.safetensors")
+    config = {"model_type": "resnet", "hidden_act": "relu", "downsample_in_bottleneck": False}
+    config["id2label"] = {str(number): f"class {number}" for number in range(12)}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    names = source.find("resnet18", str(tmp_path)).class_names
+    assert names == tuple((f"class {number}",) * 2 for number in range(12))
+    for change in (
+        {"downsample_in_bottleneck": True},
+        {"downsample_in_first_stage": True},
+        {"hidden_act": "gelu"},
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(config | change))
+        with pytest.raises(ValueError, match=f"config.json must .* with {next(iter(change))}="):
+            kr.ResNet18(weights=tmp_path, **CHANGES)
+
+
+def test_names_compare_equal_however_their_accents_are_written():
+    assert canonical("cafe\u0301") == canonical("caf\u00e9") == "caf\u00e9"
+    assert canonical("cafe") != canonical("caf\u00e9")
 
 
 def test_the_licence_of_a_file_is_mentioned(tmp_path):

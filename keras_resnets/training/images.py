@@ -46,7 +46,7 @@ def _decode_jpeg(image: tf.Tensor) -> tf.Tensor:
 def _is_png(image: tf.Tensor) -> tf.Tensor:
     """Whether it is a PNG file with the 8 bits or less of which TensorFlow makes what PIL makes."""
     is_png = tf.strings.substr(image, 0, 8) == b"\x89PNG\r\n\x1a\n"
-    return tf.cond(is_png, lambda: tf.strings.substr(image, 24, 1) != b"\x10", lambda: False)
+    return is_png & (tf.strings.substr(image, tf.where(is_png, 24, 0), 1) != b"\x10")
 
 
 def _decode_by_pil(image: tf.Tensor) -> tf.Tensor:
@@ -54,7 +54,7 @@ def _decode_by_pil(image: tf.Tensor) -> tf.Tensor:
 
     They are rarer than JPEG and PNG, whose decoders are faster in the graph.
     """
-    decoded = tf.numpy_function(lambda data: read_image(io.BytesIO(data)), [image], tf.uint8)
+    decoded = tf.py_function(lambda data: read_image(io.BytesIO(data.numpy())), [image], tf.uint8)
     return tf.ensure_shape(decoded, [None, None, 3])
 
 

@@ -16,6 +16,7 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
+from keras_resnets.preparation import stated_by_rescaling
 from keras_resnets.weights import layouts, pickles
 from keras_resnets.weights.state_dict import StateDict, Unreadable, as_array
 
@@ -96,6 +97,7 @@ def _opened(path: str, kind: str) -> Iterator[BinaryIO]:
         ValueError,
         KeyError,
         TypeError,
+        AttributeError,
         EOFError,
         RuntimeError,  # From a zip file: encrypted, or compressed in a way that Python lacks.
         zipfile.BadZipFile,
@@ -200,9 +202,7 @@ def _stated_by_layer(layer: Mapping[str, Any]) -> dict[str, Any] | None:
         fields = ("crop_pct", "interpolation", "mean", "std")
         return {"input_size": [3, *config["size"]], **{field: config[field] for field in fields}}
     if kind == "Rescaling" and config["name"].endswith("normalize"):
-        std = [1 / (255 * scale) for scale in config["scale"]]
-        mean = [-shift * deviation for shift, deviation in zip(config["offset"], std, strict=True)]
-        return {"mean": [round(v, 6) for v in mean], "std": [round(v, 6) for v in std]}
+        return stated_by_rescaling(config["scale"], config["offset"])
     return None
 
 

@@ -8,6 +8,11 @@ from typing import Any
 
 from keras_resnets.preparation import Preparation, parsed
 
+_OF_THE_WEIGHTS = (
+    "input_size", "test_input_size", "crop_pct", "test_crop_pct", "interpolation", "mean", "std",
+    "label_names", "label_descriptions", "license",
+)  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
@@ -52,9 +57,9 @@ class Facts:
     def class_names(self) -> tuple[tuple[str, str], ...] | None:
         """Label and description of each class, in the order of the outputs."""
         labels = self._value("label_names")
-        if labels is None and isinstance(numbered := self._value("id2label"), Mapping):
-            # As transformers has it, whose keys JSON has made texts.
-            labels = [numbered[index] for index in sorted(numbered, key=int)]
+        numbered = self._value("id2label")  # As transformers has it, with texts for numbers.
+        if labels is None and isinstance(numbered, Mapping):
+            labels = [numbered.get(str(index)) for index in range(len(numbered))]
         if not isinstance(labels, list) or not labels:
             return None
         descriptions = self._value("label_descriptions")
@@ -75,6 +80,10 @@ class Facts:
             ValueError: if something is stated that cannot be followed.
         """
         return Preparation.stated_in(self.stated)
+
+    def of_the_weights(self) -> dict[str, Any]:
+        """What stays true when the weights move to another file, as it is stated."""
+        return {key: value for key in _OF_THE_WEIGHTS if (value := self._value(key)) is not None}
 
     def _value(self, key: str) -> Any:
         """A fact; new configurations of timm keep most of them in `pretrained_cfg`."""

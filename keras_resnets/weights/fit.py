@@ -8,7 +8,6 @@ variable, and the layer's class how the axes go.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from keras_resnets.graph.walk import flat_layers
 from keras_resnets.layers.scheduled_rate import ScheduledRate
 from keras_resnets.names import in_head, keras_name, module_path
 from keras_resnets.weights import checkpoint, hub, keys, layouts, published
+from keras_resnets.weights.load_report import LoadReport, misfit
 from keras_resnets.weights.state_dict import COUNTER, StateDict, gathered, require_weights
 
 # The leaves of a PyTorch module and the Keras variables they can be.
@@ -37,43 +37,6 @@ _LEAF_OF = {variable: leaf for leaf, variables in _LEAVES.items() for variable i
 # PyTorch's axis order to Keras', by the rank of the kernel: (out, in, height, width), (out, in,
 # width) and (out, in).
 _AXES = {4: (2, 3, 1, 0), 3: (2, 1, 0), 2: (1, 0)}
-
-
-@dataclasses.dataclass(frozen=True)
-class LoadReport:
-    """What `load_weights` did; prints as a table.
-
-    Attributes:
-        loaded: model variables that were set, `"layer/variable"`.
-        missing: model variables that the checkpoint lacks; they keep their values.
-        unexpected: names in the checkpoint that the model lacks.
-        reshaped: `"name: shape in the file -> shape in the model"` of those that do not fit.
-        adapted: the same of the stem, whose kernel was summed or repeated over its input channels.
-        skipped: names of the checkpoint's classifier, left out for a model without one or with a
-            fresh one.
-        key: where in the checkpoint the tensors stood: `"state_dict.module"`; `""` for the
-            outermost. What stands elsewhere is not mentioned.
-    """
-
-    loaded: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    unexpected: tuple[str, ...] = ()
-    reshaped: tuple[str, ...] = ()
-    adapted: tuple[str, ...] = ()
-    skipped: tuple[str, ...] = ()
-    key: str = ""
-
-    @property
-    def fits(self) -> bool:
-        return not (self.missing or self.unexpected or self.reshaped)
-
-    def __str__(self) -> str:
-        lines = [
-            f"{field.name:<11}{len(names):>6}  {listed(names)}"
-            for field in dataclasses.fields(self)
-            if isinstance(names := getattr(self, field.name), tuple)
-        ]
-        return "\n".join([*lines, f"under the key {self.key!r}"] if self.key else lines)
 
 
 def load_weights(
@@ -133,46 +96,35 @@ def load_weights(
     layers = _layers_by_name(model)
     heads = {name for name in layers if in_head(name, prefix)}
     skip_head = head == "fresh" or not heads
-
-    placed, unexpected, skipped = _placed(file, layers, prefix, skip_head)
-    stem = next((name for name in layers if _is_stem(name, layers[name], prefix)), None)
-    adapted = [
-        tensor
-        for tensor in placed
-        if tensor.layer == stem and _differs_in_channels(tensor.array.shape, tensor.variable.shape)
-    ]
-    placed = [_adapted(tensor) if tensor in adapted else tensor for tensor in placed]
-    reshaped = [tensor for tensor in placed if not tensor.fits]
     wanted = {
         f"{name}/{variable.name}": variable
         for name, layer in layers.items()
         if name.startswith(keras_name(prefix)) and not (skip_head and name in heads)
         for variable in layer.weights
     }
+    placed, unexpected, skipped = _placed(file, layers, prefix, skip_head)
+    stem, adapted = _stem(layers, prefix), []
+    for i, tensor in enumerate(placed):
+        if tensor.layer == stem and tensor.differs_in_channels:
+            adapted.append(str(tensor))
+            placed[i] = _adapted(tensor)
     report = LoadReport(
         loaded=tuple(sorted(tensor.key for tensor in placed if tensor.fits)),
         missing=tuple(sorted(wanted.keys() - {tensor.key for tensor in placed})),
         unexpected=tuple(sorted(unexpected)),
-        reshaped=tuple(sorted(map(str, reshaped))),
-        adapted=tuple(map(str, adapted)),
+        reshaped=tuple(sorted(str(tensor) for tensor in placed if not tensor.fits)),
+        adapted=tuple(adapted),
         skipped=tuple(sorted(skipped)),
         key=file.key or "",
     )
     if not report.fits and (strict or not report.loaded):
-        in_file = [f"{name} {file.arrays[name].shape}" for name in report.unexpected]
-        in_model = [f"{key} {tuple(wanted[key].shape)}" for key in report.missing]
         wrong_layers = {
-            *(unexpected[name] for name in report.unexpected),
-            *(tensor.layer for tensor in reshaped),
+            *unexpected.values(),
+            *(tensor.layer for tensor in placed if not tensor.fits),
             *(key.partition("/")[0] for key in report.missing),
         }
-        raise ValueError(
-            f"weights must fit the model: {file.title} does not fit {model.name!r}. "
-            f"In the file only ({len(in_file)}): {listed(in_file)}. "
-            f"In the model only ({len(in_model)}): {listed(in_model)}. "
-            f"Other shape ({len(reshaped)}): {listed(report.reshaped)}."
-            + _way_out(report, all(in_head(name, prefix) for name in wrong_layers))
-        )
+        only_head = all(in_head(name, prefix) for name in wrong_layers)
+        raise ValueError(misfit(file, model, wanted, report, only_head))
     for tensor in placed:
         if tensor.fits:
             tensor.variable.assign(tensor.array)
@@ -228,18 +180,6 @@ def _placed(
         array = array.transpose(axes) if axes and array.ndim == len(axes) else array
         placed.append(_Placed(name, layer_name, variable, array))
     return placed, unexpected, skipped
-
-
-def _way_out(report: LoadReport, only_head: bool) -> str:
-    """What can be done about a checkpoint that does not fit, as the end of a message."""
-    if only_head:
-        return (
-            ' Pass head="fresh" to load_weights, or classes to the builder, for a classifier of '
-            "the model's own."
-        )
-    if not report.missing and not report.reshaped:
-        return " Pass strict=False to load_weights to leave them out."
-    return ""
 
 
 def save_safetensors(
@@ -350,6 +290,16 @@ class _Placed(NamedTuple):
     def fits(self) -> bool:
         return self.array.shape == tuple(self.variable.shape)
 
+    @property
+    def differs_in_channels(self) -> bool:
+        """Whether two kernels (height, width, in, out) differ in their input channels alone."""
+        shape, wanted = self.array.shape, self.variable.shape
+        return (
+            len(shape) == len(wanted) == 4
+            and shape[2] not in (0, wanted[2])
+            and (*shape[:2], shape[3]) == (*wanted[:2], wanted[3])
+        )
+
     def __str__(self) -> str:
         return f"{self.name}: {self.array.shape} -> {tuple(self.variable.shape)}"
 
@@ -368,7 +318,7 @@ def classes_in(file: StateDict, prefix: str = "") -> int | None:
 def channels_in(file: StateDict, model: keras.Model, prefix: str = "") -> int:
     """Input channels of a located checkpoint's stem; the model's own if it has none."""
     layers = _layers_by_name(model)
-    stem = next((name for name in layers if _is_stem(name, layers[name], prefix)), None)
+    stem = _stem(layers, prefix)
     for name, array in file.arrays.items():
         layer_name, variable, axes = _target(name, file.layout, prefix, layers)
         if layer_name == stem and variable is layers[stem].kernel and array.ndim == 4:
@@ -426,17 +376,15 @@ def _has_checkpointed(layer: keras.layers.Layer) -> bool:
     return bool(layer.weights) and not isinstance(layer, ScheduledRate)
 
 
-def _is_stem(name: str, layer: keras.layers.Layer, prefix: str) -> bool:
-    """Whether it is a convolution of this backbone; the first of them is the stem."""
-    return isinstance(layer, keras.layers.Conv2D) and name.startswith(keras_name(prefix))
-
-
-def _differs_in_channels(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    """Whether two kernels (height, width, in, out) differ in their input channels alone."""
-    return (
-        len(shape) == len(wanted) == 4
-        and shape[2] not in (0, wanted[2])
-        and (*shape[:2], shape[3]) == (*wanted[:2], wanted[3])
+def _stem(layers: Mapping[str, keras.layers.Layer], prefix: str) -> str | None:
+    """Name of the backbone's first convolution."""
+    return next(
+        (
+            name
+            for name, layer in layers.items()
+            if isinstance(layer, keras.layers.Conv2D) and name.startswith(keras_name(prefix))
+        ),
+        None,
     )
 
 

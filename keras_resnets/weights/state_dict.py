@@ -65,6 +65,8 @@ class Unreadable(NamedTuple):
 
 def as_array(value: Any) -> np.ndarray | Unreadable:
     """A tensor of any library as an array; floating-point numbers of any precision are float32."""
+    if isinstance(value, Unreadable):
+        return value
     if hasattr(value, "detach"):  # PyTorch's, which NumPy converts neither from a GPU nor halves.
         looks = Unreadable(tuple(value.shape), str(value.dtype).removeprefix("torch."))
         if value.is_floating_point() and value.element_size() < 2:
