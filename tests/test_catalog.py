@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 import keras_resnets as kr
 from keras_resnets import catalog
-from keras_resnets.commands.app import app, errors_to_stderr
+from keras_resnets.commands.app import app
+from keras_resnets.commands.errors import errors_to_stderr
 from keras_resnets.models.variant import Variant
 from keras_resnets.weights import published
 

@@ -5,10 +5,10 @@ and `tests/test_version_fixtures.py` reach the package through its public names 
 only, so that files may move within it.
 """
 
+import importlib
 import json
 import tarfile
 import tomllib
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,12 @@ def inputs(net: dict[str, Any], images: np.ndarray) -> np.ndarray:
 def command(*arguments: object) -> tuple[int, str, str]:
     """Runs `keras-resnets` in this process: exit code, stdout and stderr.
 
-    The entry point is the one that `pyproject.toml` declares. What is installed may be another
-    checkout's.
+    The entry point is the one that `pyproject.toml` declares; its module has Typer's `app`. What is
+    installed may be another checkout's.
     """
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    app = EntryPoint("keras-resnets", scripts["keras-resnets"], "console_scripts").load()
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    module = importlib.import_module(scripts["keras-resnets"].partition(":")[0])
+    result = CliRunner().invoke(module.app, [str(argument) for argument in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code, result.stdout, result.stderr

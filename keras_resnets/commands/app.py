@@ -6,19 +6,19 @@ What a command prints is for people, or with `--json` for machines. Exit codes: 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import inspect
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 import typer
 from rich.table import Table
 
-from keras_resnets import __version__, backends
+from keras_resnets import __version__
 from keras_resnets.checks import nearest
+from keras_resnets.commands.errors import errors_to_stderr
 from keras_resnets.commands.output import print_json, print_lines, print_table
 
 if TYPE_CHECKING:  # The commands import what they need, so that --help needs none of it.
@@ -31,13 +31,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,  # A traceback that reaches the user is a bug: show all of it.
 )
-
-# What brings a package that is missing.
-_EXTRAS = {
-    **dict.fromkeys(("matplotlib", "sklearn", "tensorboard", "tensorflow_datasets"), "training"),
-    **dict.fromkeys(("ai_edge_litert", "onnx", "onnxruntime", "openvino", "tf2onnx"), "export"),
-    **{backend: backend for backend in backends.BACKENDS},
-}
 
 
 def main() -> None:
@@ -78,29 +71,6 @@ Weights = Annotated[
         'Default: "imagenet".'
     ),
 ]
-
-
-@contextlib.contextmanager
-def errors_to_stderr() -> Iterator[None]:
-    """Turns what the library raises into one message and exit code 1. Decorates every command."""
-    try:
-        backends.choose()
-        yield
-    except BrokenPipeError:  # `keras-resnets list | head` has read enough.
-        raise
-    except (ValueError, TypeError, OSError, ArithmeticError, MemoryError) as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(1) from error
-    except ImportError as error:
-        package = (error.name or "").partition(".")[0]
-        if error.name is not None and package not in _EXTRAS:
-            raise
-        hint = f": pip install 'keras-resnets[{_EXTRAS[package]}]'" if package else ""
-        typer.echo(f"Error: {error}{hint}", err=True)
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt as stopped:
-        typer.echo(f"{stopped or 'Stopped.'}", err=True)
-        raise typer.Exit(getattr(stopped, "exit_code", 130)) from stopped
 
 
 def print_checkpoints(checkpoints: Sequence[Pretrained]) -> None:

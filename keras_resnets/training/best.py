@@ -5,9 +5,10 @@ from __future__ import annotations
 import keras
 
 from keras_resnets.files import atomic_write
-from keras_resnets.preparation import Preparation
+from keras_resnets.preparation import Preparation, stated_by_rescaling
 from keras_resnets.training.config import RunConfig
 from keras_resnets.training.run_folder import RunFolder
+from keras_resnets.weights import checkpoint
 from keras_resnets.weights.fit import save_safetensors
 
 INTERPOLATION = "bicubic"  # How `batches.evaluation_batches` resizes the images of validation.
@@ -27,26 +28,22 @@ def write_best(
     function = "softmax" if config.recipe.loss == "cross_entropy" else "sigmoid"
     activation = keras.layers.Activation(function, dtype="float32", name="probabilities")
     whole = keras.Model(model.input, activation(model.output), name=model.name)
+    facts = preparation(config, model).as_metadata() | {"label_names": list(class_names)}
     with atomic_write(folder / "best.keras") as unfinished:
         whole.save(unfinished)
-    save_safetensors(
-        model,
-        folder / "best.safetensors",
-        architecture=config.model,
-        metadata=preparation(config, model).as_metadata() | {"label_names": list(class_names)},
-    )
+        # So that the file knows its images and classes wherever it is taken.
+        checkpoint.add_facts(unfinished, facts | {"architecture": config.model})
+    save_safetensors(model, folder / "best.safetensors", architecture=config.model, metadata=facts)
 
 
 def preparation(config: RunConfig, model: keras.Model) -> Preparation:
     """How images are prepared for the weights of a run, which were evaluated so."""
     layer = model.get_layer("normalize")
-    # It scales RGB values 0 to 255, as (x - 255 mean) / (255 std).
-    std = [1 / (255 * scale) for scale in layer.scale]
-    mean = [-offset * deviation for offset, deviation in zip(layer.offset, std, strict=True)]
+    stated = stated_by_rescaling(layer.scale, layer.offset)
     return Preparation(
         size=config.eval_image_size,
         crop_pct=config.recipe.crop_pct,
         interpolation=INTERPOLATION,
-        mean=tuple(round(value, 6) for value in mean),
-        std=tuple(round(value, 6) for value in std),
+        mean=tuple(stated["mean"]),
+        std=tuple(stated["std"]),
     )

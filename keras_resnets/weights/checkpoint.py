@@ -185,9 +185,21 @@ def _read_h5(file: BinaryIO) -> dict[str, Any]:
     return arrays
 
 
+# What a saved model says beside its layers: another file in the archive, which Keras leaves alone.
+_FACTS = "keras_resnets.json"
+
+
+def add_facts(path: str | os.PathLike, facts: Mapping[str, Any]) -> None:
+    """Writes facts about its weights into a `.keras` file; `read_metadata` reads them."""
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(_FACTS, json.dumps(facts))
+
+
 def _keras_metadata(path: str) -> dict[str, str]:
-    """How the layers of a saved model prepare images: what ours that do so are configured with."""
+    """What a saved model says of its weights, or how ours of its layers prepare images."""
     with _opened(path, ".keras") as file, zipfile.ZipFile(file) as archive:
+        if _FACTS in archive.namelist():
+            return {k: json.dumps(v) for k, v in json.loads(archive.read(_FACTS)).items()}
         config = json.loads(archive.read("config.json"))
         stated = next(filter(None, map(_stated_by_layer, _objects(config))), {})
     return {key: json.dumps(value) for key, value in stated.items()}
