@@ -9,21 +9,23 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import os
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import click
 import typer
-from rich.table import Table
 
 from keras_resnets import __version__
 from keras_resnets.checks import nearest
 from keras_resnets.commands.errors import errors_to_stderr
-from keras_resnets.commands.output import print_json, print_lines, print_table
+from keras_resnets.commands.output import (
+    print_checkpoints,
+    print_json,
+    print_lines,
+    print_scores,
+)
 
-if TYPE_CHECKING:  # The commands import what they need, so that --help needs none of it.
-    from keras_resnets.commands.predict import ClassScore
-    from keras_resnets.weights.published import Pretrained
+# The commands import what they need, so that --help needs neither Keras nor a backend.
 
 app = typer.Typer(
     help="Residual image networks in Keras 3.",
@@ -71,25 +73,6 @@ Weights = Annotated[
         'Default: "imagenet".'
     ),
 ]
-
-
-def print_checkpoints(checkpoints: Sequence[Pretrained]) -> None:
-    """Prints the catalog's table; checkpoints whose licence needs a look are coloured."""
-    from keras_resnets import catalog
-
-    heading, *lines = catalog.checkpoint_table(checkpoints)
-    print_lines([heading], style="bold")
-    for checkpoint, line in zip(checkpoints, lines, strict=True):
-        print_lines([line], style="yellow" if checkpoint.caution else None)
-
-
-def print_scores(scores: Sequence[ClassScore]) -> None:
-    """Prints the likeliest classes of an image as a table."""
-    table = Table("rank", "class", "probability", box=None, pad_edge=False)
-    for score in scores:
-        name = str(score.index) if score.name is None else f"{score.name} ({score.index})"
-        table.add_row(str(score.rank), name, f"{score.probability:.4f}")
-    print_table(table)
 
 
 @app.command("list")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+if TYPE_CHECKING:  # Printing needs neither.
+    from keras_resnets.commands.predict import ClassScore
+    from keras_resnets.weights.published import Pretrained
 
 _WIDEST = 10_000  # Columns that no table has.
 
@@ -31,3 +35,22 @@ def print_table(table: Table) -> None:
     needed = max(console.measure(table).maximum, 1)
     console.width = needed
     console.print(table, soft_wrap=True)
+
+
+def print_checkpoints(checkpoints: Sequence[Pretrained]) -> None:
+    """Prints the catalog's table; checkpoints whose licence needs a look are coloured."""
+    from keras_resnets import catalog
+
+    heading, *lines = catalog.checkpoint_table(checkpoints)
+    print_lines([heading], style="bold")
+    for checkpoint, line in zip(checkpoints, lines, strict=True):
+        print_lines([line], style="yellow" if checkpoint.caution else None)
+
+
+def print_scores(scores: Sequence[ClassScore]) -> None:
+    """Prints the likeliest classes of an image as a table."""
+    table = Table("rank", "class", "probability", box=None, pad_edge=False)
+    for score in scores:
+        name = str(score.index) if score.name is None else f"{score.name} ({score.index})"
+        table.add_row(str(score.rank), name, f"{score.probability:.4f}")
+    print_table(table)
