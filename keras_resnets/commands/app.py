@@ -7,17 +7,15 @@ What a command prints is for people, or with `--json` for machines. Exit codes: 
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import os
-from collections.abc import Callable
 from typing import Annotated, Any
 
-import click
 import typer
 
 from keras_resnets import __version__
 from keras_resnets.checks import nearest
 from keras_resnets.commands.errors import errors_to_stderr
+from keras_resnets.commands.options import with_run_options
 from keras_resnets.commands.output import (
     print_checkpoints,
     print_json,
@@ -267,27 +265,9 @@ BatchSize = Annotated[int | None, typer.Option(help="Images a step, over all dev
 ImageSize = Annotated[int | None, typer.Option(help="Side of the images in pixels.")]
 
 
-class RunCommand(typer.core.TyperCommand):
-    """A command that has the options of a run, which are fields of its configuration."""
-
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        from keras_resnets.commands.options import run_options
-
-        *own, help_option = super().get_params(ctx)
-        return [*own, *run_options(), help_option]
-
-
-def taking_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Hides `**options` from Typer: `RunCommand` has them."""
-    signature = inspect.signature(command, eval_str=True)
-    named = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    command.__signature__ = signature.replace(parameters=named)
-    return command
-
-
-@app.command("train", cls=RunCommand)
+@app.command("train")
 @errors_to_stderr()
-@taking_options
+@with_run_options
 def train_model(
     out: Annotated[str, typer.Option(help="Folder of the run, new or empty.")],
     data: Annotated[

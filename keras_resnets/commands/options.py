@@ -1,20 +1,20 @@
 """The options of `keras-resnets train` that are fields of its configuration.
 
 A field of `RunConfig` is an option: its name, type and default are the field's, its help the text
-of the class' docstring. So a new option is written once, in `training/config.py`.
+of the class' docstring. So a new option is written once, in `training/config.py`, which needs no
+Keras, so that `--help` does not either.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 import re
 import types
 import typing
+from collections.abc import Callable
 from typing import Annotated, Any
 
-import click
 import typer
 
 from keras_resnets.training.config import RunConfig, resolve
@@ -24,19 +24,15 @@ from keras_resnets.training.recipe import Recipe
 OF_THE_RECIPE = ("epochs", "batch_size", "learning_rate", "image_size")
 
 
-@functools.cache
-def run_options() -> list[click.Parameter]:
-    """The options of a run, as Typer makes them of annotations."""
-
-    def command(**options: Any) -> None: ...
-
-    command.__signature__ = inspect.Signature(_parameters())
-    made = typer.Typer(add_completion=False)
-    made.command()(command)
-    return [param for param in typer.main.get_command(made).params if param.name != "help"]
+def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command with `**options` the options of a run in their place."""
+    signature = inspect.signature(command, eval_str=True)
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    command.__signature__ = signature.replace(parameters=[*own, *_run_options()])
+    return command
 
 
-def _parameters() -> list[inspect.Parameter]:
+def _run_options() -> list[inspect.Parameter]:
     arguments = inspect.signature(resolve).parameters  # The command has them by itself.
     fields = [field for field in dataclasses.fields(RunConfig) if field.name not in arguments]
     return [

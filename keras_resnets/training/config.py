@@ -1,4 +1,7 @@
-"""What a run is told, and how it is made from options."""
+"""What a run is told, and how it is made from options.
+
+The fields are needed by `keras-resnets train --help`, so what imports Keras is imported late.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,17 @@ import dataclasses
 import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_resnets import catalog
 from keras_resnets.checks import is_count, nearest, require, require_count, require_one_of
-from keras_resnets.models.variant import Variant
 from keras_resnets.training import specs
 from keras_resnets.training.augmentation import Augmentation
 from keras_resnets.training.recipe import Recipe, find_recipe
-from keras_resnets.weights import source
+
+if TYPE_CHECKING:
+    from keras_resnets.models.variant import Variant
 
 # What the computation is called, and Keras' name of the policy.
 DTYPES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -102,6 +105,8 @@ class RunConfig:
 
     @property
     def variant(self) -> Variant:
+        from keras_resnets import catalog
+
         return catalog.find_variant(self.model)
 
     @property
@@ -115,6 +120,8 @@ class RunConfig:
 
     def _absolute_weights(self) -> str | None:
         """The absolute path of a file or folder of weights; a tag or an address as it is."""
+        from keras_resnets.weights import source
+
         if source.named_checkpoint(self.model, self.weights) is not None or self.weights is None:
             return self.weights
         path = os.path.abspath(os.path.expanduser(self.weights))
@@ -169,6 +176,8 @@ def resolve(
 
     >>> resolve("digits", recipe="quick", changes={"epochs": 3, "depths": (1, 1, 1)})
     """
+    from keras_resnets import catalog
+
     chosen = find_recipe(recipe)
     variant, published = catalog.find_tagged(chosen.model if model is None else model)
     chosen = changed(chosen.for_model(variant.name), variant, changes or {})
