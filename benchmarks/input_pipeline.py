@@ -24,7 +24,7 @@ import typer
 from PIL import Image
 
 from benchmarks import streams
-from keras_resnets.training import data
+from keras_resnets.training import batches, data
 from keras_resnets.training.augmentation import Augmentation
 from keras_resnets.training.recipe import find_recipe
 
@@ -51,7 +51,7 @@ def write_photographs(folder: Path) -> None:
 
 
 def ours(folder: Path, augmentation: Augmentation) -> tf.data.Dataset:
-    return data.training_batches(
+    return batches.training_batches(
         data.load(f"folder:{folder}", "train"),
         augmentation,
         image_size=IMAGE_SIZE,

@@ -6,17 +6,13 @@ import dataclasses
 import fnmatch
 import functools
 import math
-import os
 from collections.abc import Iterable
 from typing import Any
 
-import keras
-
-from keras_resnets.checks import nearest, require, require_flag
+from keras_resnets.checks import nearest, require_flag
 from keras_resnets.graph.macs import count_macs
 from keras_resnets.models import res2net, resnest, resnet, resnext, rexnet
 from keras_resnets.models.variant import Variant
-from keras_resnets.weights import hub
 from keras_resnets.weights import published as published
 from keras_resnets.weights.published import Pretrained
 
@@ -75,9 +71,9 @@ def find_variant(name: str, *, received: str = "") -> Variant:
         return table[name]
     if name.lower() in table:
         return table[name.lower()]
+    hint = nearest(name, table, most=3) or "See list_models(). "
     raise ValueError(
-        f"name must be one of list_models(). {nearest(name, table, most=3)}"
-        f"Received: name={(received or name)!r}"
+        f"name must be one of list_models(). {hint}Received: name={(received or name)!r}"
     )
 
 
@@ -95,69 +91,9 @@ def find_tagged(name: str) -> tuple[Variant, Pretrained | None]:
     return variant, published.find(variant.name, tag.lower())
 
 
-def create_model(name: str, /, **arguments: Any) -> keras.Model:
-    """Builds a model by its name.
-
-    Args:
-        name: timm's name (`"resnest50d"`), ours (`"ResNeSt50"`), or a name of the authors'
-            repositories (`"resnest50_fast_4s2x40d"`). Upper and lower case are one. With the tag of
-            a published checkpoint (`"resnest50d.in1k"`) the model gets its weights. Or
-            `"hf://owner/repository"`, or a folder with `config.json` and weights: the architecture,
-            classes and channels are then those that the config states.
-        **arguments: those of every variant, see `help(keras_resnets.Variant)`; a `name` among
-            them is the model's own.
-
-    Returns:
-        A `keras.Model` of images `(batch, height, width, channels)`; see `Variant`.
-
-    Raises:
-        ValueError: if there is no such variant or tag, if both the name and `weights` choose a
-            checkpoint, or for an argument's sake.
-        TypeError: for an unknown argument.
-
-    Example:
-
-    >>> keras_resnets.create_model("resnest50d", weights=None, classes=10).output_shape
-    (None, 10)
-    """
-    if _is_repository(name):
-        return _create_from_repository(name, arguments)
-    variant, checkpoint = find_tagged(name)
-    if checkpoint is None:
-        return variant(**arguments)
-    if "weights" in arguments:
-        raise ValueError(
-            "name must be without a tag where weights is given: both choose a checkpoint. "
-            f"Received: name={name!r}, weights={arguments['weights']!r}"
-        )
-    return variant(weights=checkpoint.tag, **arguments)
-
-
-def _is_repository(name: Any) -> bool:
-    """Whether it is on the hub or a folder; one called like a model is written `"./name"`."""
-    if isinstance(name, str) and not hub.is_source(name):
-        known = os.path.basename(name) == name and name.split(".")[0].lower() in _by_any_name()
-        return os.path.isdir(name) and not known
-    return isinstance(name, (str, os.PathLike))
-
-
-def _create_from_repository(source: str | os.PathLike, arguments: dict[str, Any]) -> keras.Model:
-    require(
-        "weights" not in arguments,
-        "name must be a variant's where weights is given: a repository has its own",
-        name=source,
-        **arguments,
-    )
-    found = hub.fetch(source)
-    require(
-        found.architecture is not None,
-        "config.json must name the architecture; name it yourself and pass this as weights",
-        name=source,
-        config=found.config,
-    )
-    if found.channels is not None and arguments.get("input_tensor") is None:
-        arguments.setdefault("input_shape", (None, None, found.channels))
-    return find_variant(found.architecture)(weights=found, **arguments)
+def is_known(name: str) -> bool:
+    """Whether an architecture is called so."""
+    return name in _by_any_name() or name.lower() in _by_any_name()
 
 
 def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
@@ -306,7 +242,7 @@ def model_info(name: str) -> ModelInfo:
     """
     variant, checkpoint = find_tagged(name)
     builder, family = _origin(variant)
-    image_size = 32 if variant.config.small_inputs else 224
+    image_size = variant.config.image_size
     parameters, macs = _costs(variant, image_size)
     return ModelInfo(
         builder=builder,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
+import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
@@ -42,6 +43,18 @@ def is_number(value: Any) -> bool:
 def is_sequence(value: Any, length: int) -> bool:
     """Whether a value is a tuple or list of so many items."""
     return isinstance(value, (tuple, list)) and len(value) == length
+
+
+def as_plain(value: Any) -> Any:
+    """Python's own number for one of NumPy's, also within a tuple or list; others as they are.
+
+    NumPy's numbers are welcome as arguments, and no good in what is saved: JSON does not know them.
+    """
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(as_plain, value))
+    if type(value).__module__ == "numpy" and isinstance(value, (numbers.Integral, numbers.Real)):
+        return value.item()
+    return value
 
 
 def require_flag(**flags: Any) -> None:
@@ -100,6 +113,14 @@ def require_one_of(choices: Iterable[str], **values: Any) -> None:
             nearest(value, choices),
             **{key: value},
         )
+
+
+def canonical(text: str) -> str:
+    """A name for comparing: two ways to write an accented letter in Unicode become one (NFC).
+
+    A file system may give back the name of a folder in another form than it was written in.
+    """
+    return unicodedata.normalize("NFC", text)
 
 
 # Words of messages -------------------------------------------------------------------------------

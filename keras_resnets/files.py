@@ -6,9 +6,13 @@ import contextlib
 import errno
 import os
 import re
+import shutil
+import stat
 import uuid
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -71,12 +75,42 @@ def write_safetensors(
 ) -> None:
     """Writes a safetensors file, wholly or not at all."""
     with atomic_write(path) as unfinished:
+        unfinished.touch()
+        mode = unfinished.stat().st_mode  # As the system's umask has it; the library's is 0600.
         try:
             safetensors.numpy.save_file(arrays, unfinished, metadata=metadata)
+            unfinished.chmod(stat.S_IMODE(mode))
         except safetensors.SafetensorError as error:
             # The library reports the system's errors as its own: "(os error 28)".
             number = re.search(r"os error (\d+)", str(error))
             raise OSError(int(number[1]) if number else None, str(error)) from error
+
+
+def write_keras_weights(path: str | os.PathLike, model: Any) -> None:
+    """Writes a model's weights as `model.save_weights` does, wholly or not at all.
+
+    There HDF5 writes to the disk itself, and crashes the process when that is full. A `.keras`
+    archive is made in memory and written by Python, and what it holds of weights is the same file.
+
+    Args:
+        path: the file, ending in `.weights.h5`.
+        model: a `keras.Model`.
+
+    Raises:
+        OSError: if it cannot be written; what was there before stays.
+    """
+    with atomic_write(path) as unfinished:
+        archive = unfinished.with_name(f"{unfinished.name}.keras")
+        try:
+            model.save(archive)
+            with (
+                zipfile.ZipFile(archive) as whole,
+                whole.open("model.weights.h5") as weights,
+                open(unfinished, "wb") as file,
+            ):
+                shutil.copyfileobj(weights, file)
+        finally:
+            archive.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

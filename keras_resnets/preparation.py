@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_resnets.checks import (
@@ -115,7 +115,7 @@ class Preparation:
         require(
             isinstance(inner, Mapping), "pretrained_cfg must be a mapping", pretrained_cfg=inner
         )
-        facts = {key: _parsed(value) for key, value in {**facts, **inner}.items()}
+        facts = {key: parsed(value) for key, value in {**facts, **inner}.items()}
         if all(facts.get(key) is None for key in _STATED):
             return None
         require(
@@ -173,6 +173,13 @@ class Preparation:
         )
 
 
+def stated_by_rescaling(scale: Sequence[float], offset: Sequence[float]) -> dict[str, list[float]]:
+    """Mean and standard deviation that a scaling of RGB values 0 to 255 stands for, as metadata."""
+    std = [1 / (255 * factor) for factor in scale]
+    mean = [-shift * deviation for shift, deviation in zip(offset, std, strict=True)]
+    return {"mean": [round(v, 6) for v in mean], "std": [round(v, 6) for v in std]}
+
+
 def _sides(**size: Any) -> tuple[int, int]:
     [(key, value)] = size.items()
     sides = (value, value) if is_count(value) else value
@@ -199,7 +206,7 @@ def _stated_size(key: str, facts: Mapping[str, Any]) -> tuple[int | None, tuple[
     return channels, None if None in value[-2:] else tuple(value[-2:])
 
 
-def _parsed(value: Any) -> Any:
+def parsed(value: Any) -> Any:
     """The value of a JSON text; a text that is no JSON is meant as it is."""
     if not isinstance(value, str):
         return value

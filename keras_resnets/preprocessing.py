@@ -8,20 +8,21 @@ already have their size.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from keras import KerasTensor, ops
 
-from keras_resnets.catalog import find_variant
+from keras_resnets import catalog, loading
 from keras_resnets.checks import is_count, require, require_flag
 from keras_resnets.layers.preprocessor import Preprocessor, normalised, require_rgb
 from keras_resnets.preparation import IMAGENET_MEAN, IMAGENET_STD, Preparation
 from keras_resnets.weights import published
 
 
-def preprocess_input(images: Any) -> Any:
+def preprocess_input(images: Any, data_format: str | None = None) -> Any:
     """RGB values 0 to 255 to ImageNet's zero mean and unit variance, as nearly all weights expect.
 
     Neither resizes nor crops; see `preprocessor` for both and for weights with another mean.
@@ -30,6 +31,7 @@ def preprocess_input(images: Any) -> Any:
         images: RGB images, uint8 or float from 0 to 255, of shape `(..., 3)`: a NumPy array, what
             makes one (a list, a PIL image), a tensor, or a symbolic `keras.KerasTensor`. It is
             not modified.
+        data_format: None or `"channels_last"`, as in `keras.applications`.
 
     Returns:
         The normalised images in float32: a NumPy array for one, else a tensor of the backend.
@@ -45,6 +47,11 @@ def preprocess_input(images: Any) -> Any:
     Source:
         Mean and standard deviation of ImageNet's training images, as in torchvision and timm.
     """
+    require(
+        data_format in (None, "channels_last"),
+        "data_format must be 'channels_last' or left out",
+        data_format=data_format,
+    )
     if isinstance(images, KerasTensor) or ops.is_tensor(images):
         images = ops.cast(images, "float32")
     else:
@@ -54,7 +61,7 @@ def preprocess_input(images: Any) -> Any:
 
 
 def preprocessor(
-    name: str | Mapping[str, Any], *, backend: str = "keras", test_size: bool = False
+    name: str | os.PathLike | Mapping[str, Any], *, backend: str = "keras", test_size: bool = False
 ) -> Preprocessor:
     """The preprocessing that belongs to published weights.
 
@@ -88,20 +95,27 @@ def preprocessor(
     """
     require_flag(test_size=test_size)
     if isinstance(name, Mapping):
-        stated = Preparation.stated_in(name)
+        known = Preparation.stated_in(name)
         require(
-            stated is not None,
+            known is not None,
             "name must be a mapping with an input_size, or with a pretrained_cfg that has one",
             name=name,
         )
-        return Preprocessor.of(stated.at_test_size() if test_size else stated, backend)
-    if not isinstance(name, str):
-        raise TypeError(
-            "name must be a string, such as 'resnest50d.in1k', or a mapping. "
-            f"Received: name={name!r}"
-        )
-    known = _from_catalog(name)
+    else:
+        known = _known(name)
     return Preprocessor.of(known.at_test_size() if test_size else known, backend)
+
+
+def _known(name: str | os.PathLike) -> Preparation:
+    """The preparation of what a name stands for; the usual one of an architecture without weights.
+
+    The weights of a published checkpoint are not fetched: the catalog states their preparation.
+    """
+    if isinstance(name, str) and catalog.is_known(name.partition(".")[0]):
+        variant, tagged = catalog.find_tagged(name)
+        entries = [tagged] if tagged else [e for e in variant.pretrained.values() if e.imagenet]
+        return entries[0].preparation if entries else Preparation(size=variant.config.image_size)
+    return loading.locate(name).preparation_or_usual()
 
 
 def decode_predictions(predictions: Any, top: int = 5) -> list[list[tuple[str, str, float]]]:
@@ -144,18 +158,3 @@ def decode_predictions(predictions: Any, top: int = 5) -> list[list[tuple[str, s
 def likeliest(probabilities: np.ndarray, top: int) -> list[int]:
     """Indices of the highest values of a vector, highest first; of equals, the first."""
     return np.argsort(-probabilities, kind="stable")[:top].tolist()
-
-
-# What weights say about themselves ---------------------------------------------------------------
-
-
-def _from_catalog(name: str) -> Preparation:
-    """The preparation of an architecture's name, with or without a tag."""
-    architecture, _, tag = name.partition(".")
-    variant = find_variant(architecture, received=name)
-    entries = variant.pretrained.values()
-    if tag:
-        return published.find(variant.name, tag).preparation
-    if any(entry.imagenet for entry in entries):
-        return published.find(variant.name, "imagenet").preparation
-    return Preparation(size=32 if variant.config.small_inputs else 224)

@@ -10,8 +10,8 @@ from unittest import mock
 
 import keras
 import numpy as np
-from cases import Case
 from deterministic import random_state
+from nets import Case
 
 import keras_resnets as kr
 

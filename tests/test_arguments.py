@@ -724,6 +724,12 @@ BAD_FIELDS = {
     "stem_width": ("{argument} must be an int of at least 4", [3, -8, 8.0, "8", None, True]),
     "base_width": (COUNT, BAD_COUNTS),
     "cardinality": (COUNT, BAD_COUNTS),
+    "stem_pool": ("{argument} must be a function", ["max", None]),
+    "norm": ("{argument} must be a function", ["batch", None, 32]),
+    "act": ("{argument} must be the name of a Keras activation", ["rleu", None, 3, len]),
+    "attention": ("{argument} must be a function or None", ["se", 1, True]),
+    "attention_ratio": (RATIO, BAD_RATIOS),
+    "antialias": ("{argument} must be a function or None", ["blur", 2]),
     "se_ratio": (RATIO, BAD_RATIOS),
     "radix": ("{argument} must be an int of at least 0", [-1, 1.0, "2", None, True]),
     "avd_first": (FLAG, [1, None, "yes"]),
@@ -784,8 +790,26 @@ def test_every_field_of_every_family_refuses_wrong_values(network, field, nothin
         (
             "resnet34",
             dict(base_width=128),
-            "base_width must be 64 with the basic block, which has no middle to widen. "
-            "Received: base_width=128",
+            "base_width must be 64 and cardinality 1 with the basic block, which has no middle to "
+            "widen or to group. Received: base_width=128, cardinality=1",
+        ),
+        (
+            "resnet50_gn",
+            dict(planes=(64, 128, 256, 500)),
+            "norm: its 32 groups must divide the channels of every norm. "
+            "Received: norm=GroupNorm(groups=32), channels=[500, 2000]",
+        ),
+        (
+            "resnet18d",
+            dict(norm=blocks.GroupNorm(48), planes=(48, 96, 192, 384)),
+            "norm: its 48 groups must divide the channels of every norm. "
+            "Received: norm=GroupNorm(groups=48), channels=[32, 64]",
+        ),
+        (
+            "res2net50_26w_4s",
+            dict(norm=blocks.group_norm),
+            "norm: its 32 groups must divide the channels of every norm. Received: "
+            "norm=GroupNorm(groups=32), channels=[26, 52, 104, 208]",
         ),
         (
             "resnest50d",

@@ -106,9 +106,8 @@ def test_a_stage_of_the_backbone_is_frozen_and_nothing_behind_it(nesting):
     assert "layer2_0_conv1" in trainable
     assert not trainable & set(alone)
     # The name of a nested model means all of it.
-    everything = kr.freeze(model, until=model.layers[1 if nesting is not in_a_sequence else 0].name)
-    if nesting in (in_a_sequence, between_models):
-        assert everything == [layer.name for layer in inner.layers if layer.weights]
+    name = next(layer.name for layer in model.layers if isinstance(layer, keras.Model))
+    assert kr.freeze(model, until=name) == [layer.name for layer in inner.layers if layer.weights]
 
 
 def test_layers_in_front_of_the_backbone_are_frozen_with_it():
@@ -205,6 +204,11 @@ def test_what_a_subclassed_model_hides_is_not_guessed():
     with pytest.raises(ValueError, match=path):
         kr.feature_pyramid(model)
     assert all(layer.trainable for layer in hidden.inner.layers)
+    # Nothing is hidden from who freezes all of it, or what stands behind it.
+    behind = keras.Model(image, layers.Dense(2, name="classes")(model.output))
+    frozen = [layer.name for layer in hidden.inner.layers if layer.weights] + ["classes"]
+    assert kr.freeze(behind, until="classes") == frozen
+    assert kr.freeze(model, until="subclassed") == frozen[:-1]
     with pytest.raises(ValueError, match="make one of a subclassed model"):
         kr.freeze(hidden, until="layer1")
 

@@ -12,12 +12,13 @@ import sys
 import goldens_io
 import pytest
 import typer
-from test_training import child_environment
+from processes import child_environment
 from typer.testing import CliRunner
 
 import keras_resnets as kr
 from keras_resnets import catalog
-from keras_resnets.commands.app import app, errors_to_stderr
+from keras_resnets.commands.app import app
+from keras_resnets.commands.errors import errors_to_stderr
 from keras_resnets.models.variant import Variant
 from keras_resnets.weights import published
 
@@ -46,7 +47,7 @@ def from_timm() -> set[str]:
 
 
 def test_the_table_has_every_published_checkpoint_of_every_architecture_of_timm():
-    assert len(CHECKPOINTS) == 142
+    assert len(CHECKPOINTS) == 166
     assert len(from_timm()) == 76
     assert set(published.table()) == from_timm() - UNPUBLISHED
     assert set(published.table()) <= set(kr.list_models())
@@ -450,8 +451,53 @@ def test_an_import_reads_no_table_and_no_command_line():
 
 
 def test_the_command_runs_as_a_process():
-    done = child("-m", "keras_resnets.commands.app", "info", "resnest5d")
+    done = child("-m", "keras_resnets", "info", "resnest5d")
     assert done.returncode == 1
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
     assert "Did you mean 'resnest50d'" in done.stderr
+
+
+# What the command costs ---------------------------------------------------------------------------
+
+_HELP = """
+import os, sys
+sys.argv = ["keras-resnets", *{arguments}]
+import importlib.util
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name in {hidden} else found(name, *rest)
+from keras_resnets.commands.app import main
+try:
+    main()
+except SystemExit as ended:
+    code = ended.code
+heavy = {{"keras", "tensorflow", "jax", "torch"}} & set(sys.modules)
+print(sorted(heavy), code, os.times().user < 2)
+"""
+
+
+def command(*arguments: str, hidden: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
+    """The command in a process of its own, in which some packages are not installed."""
+    environment = {k: v for k, v in child_environment().items() if k != "KERAS_BACKEND"}
+    return subprocess.run(
+        [sys.executable, "-c", _HELP.format(arguments=list(arguments), hidden=hidden)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["predict", "--help"]])
+def test_help_needs_neither_keras_nor_a_backend(arguments):
+    done = command(*arguments, hidden=("tensorflow", "jax", "torch"))
+    assert done.stdout.splitlines()[-1] == "[] 0 True", done.stderr
+    assert "Usage" in done.stdout or kr.__version__ in done.stdout
+
+
+def test_a_command_without_any_backend_says_what_to_install():
+    done = command("list", hidden=("tensorflow", "jax", "torch"))
+    assert done.stdout.splitlines()[-1].endswith("1 True")
+    assert "Error: keras_resnets needs a backend of Keras" in done.stderr
+    assert "[jax]" in done.stderr
+    assert "Traceback" not in done.stderr

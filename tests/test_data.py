@@ -11,6 +11,12 @@ from PIL import Image
 from keras_resnets.layers.preprocessor import Preprocessor
 from keras_resnets.training import bench_data, data, images
 from keras_resnets.training.augmentation import Augmentation
+from keras_resnets.training.batches import (
+    evaluation_batches,
+    evaluation_steps,
+    steps_per_epoch,
+    training_batches,
+)
 
 PHOTOGRAPH = Image.fromarray(skimage.data.astronaut()).resize((60, 50))
 PLAIN = Augmentation(crop_scale=None, flip=False)
@@ -65,7 +71,7 @@ def numbers(batches, steps=None):
 
 
 def train(examples, steps, augmentation=PLAIN, batch_size=8, seed=1, **arguments):
-    batches = data.training_batches(
+    batches = training_batches(
         examples, augmentation, image_size=8, batch_size=batch_size, seed=seed, **arguments
     )
     return numbers(batches, steps)
@@ -74,7 +80,7 @@ def train(examples, steps, augmentation=PLAIN, batch_size=8, seed=1, **arguments
 def evaluate(examples, batch_size):
     """Numbers of the images that count, and the number of batches."""
     seen, batches = [], 0
-    dataset = data.evaluation_batches(examples, image_size=8, batch_size=batch_size, crop_pct=1.0)
+    dataset = evaluation_batches(examples, image_size=8, batch_size=batch_size, crop_pct=1.0)
     for pixels, labels, weights in dataset:
         assert pixels.shape == (batch_size, 8, 8, 3)
         assert labels.shape == (batch_size, len(examples.class_names))
@@ -97,7 +103,7 @@ def test_digits_are_split_alike_every_time():
     np.testing.assert_array_equal(splits[2].source.labels, splits[3].source.labels)
     assert np.ptp(np.bincount(splits[2].source.labels)) <= 2
     (pixels, labels) = next(
-        iter(data.training_batches(splits[0], PLAIN, image_size=32, batch_size=4, seed=0))
+        iter(training_batches(splits[0], PLAIN, image_size=32, batch_size=4, seed=0))
     )
     assert pixels.shape == (4, 32, 32, 3)
     assert labels.shape == (4, 10)
@@ -234,9 +240,9 @@ EVERYTHING = Augmentation(
 def test_starting_at_a_step_gives_the_batches_of_an_uninterrupted_run(twenty):
     examples = data.load(twenty, "train")
     arguments = dict(image_size=16, batch_size=4, seed=3)
-    whole = list(data.training_batches(examples, EVERYTHING, **arguments).take(9))
+    whole = list(training_batches(examples, EVERYTHING, **arguments).take(9))
     # 18 images are 4.5 batches: step 7 lies in the middle of the second epoch.
-    rest = data.training_batches(examples, EVERYTHING, **arguments, start_step=7)
+    rest = training_batches(examples, EVERYTHING, **arguments, start_step=7)
     for expected, found in zip(whole[7:], rest, strict=False):
         np.testing.assert_array_equal(expected[0], found[0])
         np.testing.assert_array_equal(expected[1], found[1])
@@ -270,7 +276,7 @@ def test_evaluation_counts_every_image_once(twenty):
     examples = data.load(twenty, "train")
     seen, batches = evaluate(examples, 7)
     assert len(seen) == len(set(seen)) == examples.count == 18
-    assert batches == data.evaluation_steps(examples, 7) == 3
+    assert batches == evaluation_steps(examples, 7) == 3
 
 
 @pytest.mark.parametrize(("batch_size", "batches"), [(1, 36), (36, 1), (50, 1)])
@@ -281,13 +287,13 @@ def test_evaluation_counts_every_image_once_in_batches_of_any_size(batch_size, b
 
 def test_an_epoch_has_full_batches_only():
     examples = data.load(arrays(), "train")
-    assert [data.steps_per_epoch(examples, size) for size in (1, 8, 36, 100)] == [36, 4, 1, 1]
+    assert [steps_per_epoch(examples, size) for size in (1, 8, 36, 100)] == [36, 4, 1, 1]
     assert len(train(examples, 2, batch_size=100)[0]) == 100
 
 
 def test_shuffling_mixes_classes():
     examples = data.load((arrays(400)[0], np.repeat([0, 1], 200)), "train")
-    batches = data.training_batches(examples, PLAIN, image_size=8, batch_size=36, seed=0)
+    batches = training_batches(examples, PLAIN, image_size=8, batch_size=36, seed=0)
     shares = [labels.numpy()[:, 1].mean() for _, labels in batches.take(10)]
     assert 0.1 < min(shares) < max(shares) < 0.9
     assert np.mean(shares) == pytest.approx(0.5, abs=0.01)
@@ -469,36 +475,6 @@ def test_wrong_arguments_are_named(arguments):
 # Pixels -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("mode", "form"),
-    [
-        *itertools.product(["RGB", "L", "CMYK"], ["JPEG"]),
-        *itertools.product(["RGB", "RGBA", "L", "LA", "P", "1"], ["PNG"]),
-        *itertools.product(["RGB", "RGBA", "L"], ["BMP"]),
-        ("P", "GIF"),
-    ],
-)
-def test_formats_are_decoded_as_by_pil(tmp_path, mode, form):
-    path = tmp_path / "image"
-    PHOTOGRAPH.convert(mode).save(path, form)
-    decoded = images.decode(tf.constant(path.read_bytes())).numpy()
-    expected = np.asarray(Image.open(path).convert("RGB"))
-    assert decoded.shape == expected.shape
-    difference = np.abs(decoded.astype(int) - expected)
-    if form == "JPEG":  # Its standard leaves rounding to the decoder.
-        assert difference.mean() < 1
-        assert difference.max() <= 8
-    else:
-        assert difference.max() == 0
-
-
-def test_of_16_bits_the_higher_8_are_taken(tmp_path):
-    values = (np.arange(2000, dtype="uint16") * 30).reshape(40, 50)
-    Image.fromarray(values).save(tmp_path / "image.png")
-    decoded = images.decode(tf.constant((tmp_path / "image.png").read_bytes())).numpy()
-    np.testing.assert_array_equal(decoded[..., 0], values // 256)
-
-
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("shape", [(300, 451), (400, 262), (150, 150)], ids=str)
 def test_evaluation_sees_what_the_preprocessor_sees(interpolation, shape):
@@ -537,7 +513,7 @@ def test_a_jpeg_crop_is_that_of_the_whole_image():
     encoded = tf.io.encode_jpeg(np.asarray(PHOTOGRAPH), quality=95)
     seed = tf.constant([1, 2])
     cropped = images.training_crop(encoded, 40, Augmentation(), seed)
-    whole = images.training_crop(tf.io.decode_jpeg(encoded), 40, Augmentation(), seed)
+    whole = images.training_crop(images.decode(encoded), 40, Augmentation(), seed)
     assert np.abs(cropped - whole).mean() < 1  # Colours are interpolated up to the crop's border.
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from cases import CASES, Case
 from goldens_io import relative_error
 from keras import layers
+from nets import CASES, Case
 from PIL import Image
 from typer.testing import CliRunner
 

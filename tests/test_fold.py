@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from cases import CASES
 from deterministic import random_images
 from goldens_io import build, relative_error
 from keras import layers
+from nets import CASES
 
 import keras_resnets as kr
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_training import NETS, compiled, fit, tiny_net, unchanged, values
+from tiny_nets import NETS, compiled, fit, tiny_net, unchanged, values
 
 import keras_resnets as kr
 

@@ -44,8 +44,8 @@ def regularizers_and_augmentation() -> list[str]:
         and any(
             f".{part}." in value.__module__ for part in ("regularization", "image_preprocessing")
         )
-        # The one is about boxes beside images. The other returns whole images in Keras 3.15, although
-        # it says that it crops them at inference: nothing should rest on what it does.
+        # The one is about boxes beside images. The other returns whole images in Keras 3.15 but
+        # says that it crops them at inference: nothing should rest on what it does.
         and name not in ("MaxNumBoundingBoxes", "RandomCrop")
     ]
 

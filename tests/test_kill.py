@@ -21,10 +21,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from PIL import Image
-from test_train import ONE_BLOCK, pictures, tiny_config
+from tiny_runs import ONE_BLOCK, pictures, tiny_config
 
 from keras_resnets.files import UNFINISHED
-from keras_resnets.training import callbacks, checkpoints, train
+from keras_resnets.training import callbacks, checkpoints
+from keras_resnets.training import run as run_module
+from keras_resnets.training.run import train
 
 SEED = 20
 EVERY = 3  # Steps between checkpoints; an epoch has five, so they fall anywhere in it.
@@ -103,12 +105,12 @@ def live(folder: str, resume: bool, kill: Kill | None, events) -> None:
     steps = callbacks.Steps
     announced(steps, "on_train_batch_end", lambda self, *_: moment("step", self.progress.step + 1))
     announced(steps, "on_test_batch_end", lambda *_: moment("validation"))
-    announced(train, "_finish", lambda *_: moment("report"))
+    announced(run_module, "_finish", lambda *_: moment("report"))
     moment("begin")
     # Everything random that a run can have, and the averages.
     changes = dict(ONE_BLOCK, epochs=EPOCHS, dropout=0.2, mixup=0.2, ema=0.9)
     config = tiny_config(data=DATA, changes=changes, checkpoint_every=EVERY, deterministic=True)
-    train.train(config, folder, resume=resume)
+    train(config, folder, resume=resume)
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from goldens_io import architectures, zeros_for_initial_weights
 from safetensors import safe_open
 from safetensors.numpy import save, save_file
 from test_checkpoints import assert_same, build, state_of, weights_of
+from test_keys import save_torch
 
 import keras_resnets as kr
 from keras_resnets.names import keras_name
@@ -238,57 +239,92 @@ def test_what_no_rule_knows_keeps_its_name_and_is_listed():
     ) in str(error.value)
 
 
-# PyTorch's own files ------------------------------------------------------------------------------
+# Names that are written differently --------------------------------------------------------------
 
 
-def save_torch(content, path) -> str:
-    torch = pytest.importorskip("torch")
+def transformers_name(name: str) -> str:
+    """Our name of a tensor, as `ResNetForImageClassification` of transformers has it."""
+    *modules, leaf = name.split(".")
+    kinds = {"conv": "convolution", "bn": "normalization", "0": "convolution", "1": "normalization"}
+    if modules == ["fc"]:
+        return f"classifier.1.{leaf}"
+    if len(modules) == 1:
+        return f"resnet.embedder.embedder.{kinds[modules[0][:-1]]}.{leaf}"
+    stage, block, module, *inner = modules
+    place = f"resnet.encoder.stages.{int(stage[-1]) - 1}.layers.{block}"
+    if module == "downsample":
+        return f"{place}.shortcut.{kinds[inner[0]]}.{leaf}"
+    return f"{place}.layer.{int(module[-1]) - 1}.{kinds[module[:-1]]}.{leaf}"
 
-    def tensors(value):
-        if isinstance(value, np.ndarray):
-            return torch.from_numpy(value.copy())
-        return {k: tensors(v) for k, v in value.items()} if isinstance(value, dict) else value
 
-    torch.save(tensors(content), str(path))
-    return str(path)
-
-
-def prefixed(prefix: str, state: dict) -> dict:
-    return {prefix + name: array for name, array in state.items()}
+def openmmlab_name(name: str) -> str:
+    """Our name of a tensor, as mmpretrain's `ImageClassifier` has it."""
+    module, _, leaf = name.rpartition(".")
+    if module == "fc":
+        return f"head.fc.{leaf}"
+    module = module.replace(".se.fc", ".se_layer.conv")
+    return f"backbone.{module}{'.conv' if '.se_layer.' in module else ''}.{leaf}"
 
 
-NESTED = {
-    "bare": lambda state: state,
-    "state_dict": lambda state: {"epoch": 3, "arch": "resnet18", "state_dict": state},
-    "model": lambda state: {"model": state, "optimizer": {"lr": 0.1}},
-    "only EMA": lambda state: {"state_dict_ema": state, "epoch": 1},
-    "EMA of another kind": lambda state: {"model_ema": state},
-    "beside EMA": lambda state: {"state_dict_ema": {"a": np.zeros(1)}, "state_dict": state},
-    "twice": lambda state: {"model": {"state_dict": state}},
-    "parallel": lambda state: {"state_dict": prefixed("module.", state)},
-    "compiled": lambda state: prefixed("_orig_mod.", state),
-    "compiled and parallel": lambda state: prefixed("module._orig_mod.", state),
+def openmmlab_deep_name(name: str) -> str:
+    """The same where the stem is deep, and its last batch norm a part of it."""
+    stem = {"conv1.0": "0.conv", "conv1.1": "0.bn", "conv1.3": "1.conv", "conv1.4": "1.bn"}
+    stem |= {"conv1.6": "2.conv", "bn1": "2.bn"}
+    module, _, leaf = name.rpartition(".")
+    return f"backbone.stem.{stem[module]}.{leaf}" if module in stem else openmmlab_name(name)
+
+
+def openmmlab_d_name(name: str) -> str:
+    """The same of the form D, which leaves the average pool without stride out."""
+    renumbered = {"downsample.1": "downsample.0", "downsample.2": "downsample.1"}
+    for ours, theirs in renumbered.items():
+        if name.startswith(f"layer1.0.{ours}."):
+            return f"backbone.{name.replace(ours, theirs)}"
+    return openmmlab_deep_name(name)
+
+
+RENAMED = {
+    "transformers, basic": ("basic", transformers_name),
+    "transformers, bottleneck": ("bottleneck", transformers_name),
+    "transformers, behind a prefix": ("basic", lambda name: "net." + transformers_name(name)),
+    "transformers, without its wrapper": (
+        "bottleneck",
+        lambda name: transformers_name(name).removeprefix("resnet."),
+    ),
+    "mmpretrain, ResNet": ("bottleneck", openmmlab_name),
+    "mmpretrain, ResNeXt": ("resnext", openmmlab_name),
+    "mmpretrain, SEResNet": ("se-bottleneck", openmmlab_name),
+    "mmpretrain, ResNetV1c": ("bottleneck-c", openmmlab_deep_name),
+    "mmpretrain, ResNetV1d": ("bottleneck-d", openmmlab_d_name),
+    "mmpretrain, ResNeSt": ("resnest-2s1x", openmmlab_d_name),
+    "mmpretrain, Res2Net": ("res2net-d", openmmlab_deep_name),
 }
 
 
-@pytest.mark.parametrize("nesting", NESTED)
-@pytest.mark.parametrize("ending", [".pth", ".pt", ".bin"])
-def test_tensors_are_found_wherever_a_training_script_put_them(nesting, ending, tmp_path):
-    state = state_of("basic")
-    path = save_torch(NESTED[nesting](state), tmp_path / f"model{ending}")
-    assert_same(dict(checkpoint.read(path).arrays), state)
+@pytest.mark.parametrize("layout", RENAMED)
+def test_a_layout_of_other_names_loads_with_every_value_in_its_place(layout):
+    case, theirs = RENAMED[layout]
+    state = state_of(case)
+    renamed = {theirs(name): array for name, array in state.items()}
+    assert len(renamed) == len(state)
+    model = build(case, classes=10)
+    kr.load_weights(model, state)
+    expected = weights_of(model)
+    kr.load_weights(model, {name: array * 2 for name, array in state.items()})
+    meta = {"meta": {"epoch": 3}, "message_hub": {"runtime_info": {}}}
+    assert kr.load_weights(model, {"state_dict": renamed, **meta}).fits
+    assert_same(weights_of(model), expected)
 
 
-def test_a_file_of_pytorch_gives_the_model_its_weights(tmp_path):
-    path = save_torch({"state_dict": state_of("basic")}, tmp_path / "model.pth")
-    expected = build("basic", classes=10)
-    kr.load_weights(expected, state_of("basic"))
-    assert_same(weights_of(build("basic", weights=path)), weights_of(expected))
+def test_a_head_of_more_than_a_classifier_is_not_taken_for_one():
+    state = {f"backbone.{name}": array for name, array in state_of("basic").items()}
+    state = {name: array for name, array in state.items() if ".fc." not in name}
+    state |= {"head.fc.weight": np.zeros((10, 32)), "head.norm.weight": np.zeros(32)}
+    with pytest.raises(ValueError, match=r"In the model only \(2\): fc/bias"):
+        kr.load_weights(build("basic", classes=10), state)
 
 
-def test_a_prefix_of_some_names_is_part_of_them():
-    names = {"module.conv1.weight": 0, "conv1.weight": 1}
-    assert checkpoint._unwrapped(names) == names
+# PyTorch's own files ------------------------------------------------------------------------------
 
 
 class Command:
@@ -538,8 +574,9 @@ def test_metadata_says_what_the_weights_are(tmp_path):
     kr.save_safetensors(model, path, architecture="resnet18", tag="tv_in1k")
     metadata = metadata_of(path)
     assert json.loads(metadata["mean"]) == [0.485, 0.456, 0.406]
-    assert json.loads(metadata["input_size"]) == [224, 224]
+    assert json.loads(metadata["input_size"]) == [3, 224, 224]
     assert metadata["interpolation"] == "bilinear"
+    assert metadata["license"] == "bsd-3-clause"
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):

@@ -5,11 +5,12 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
-from test_training import NETS, tiny_net
+from tiny_nets import NETS, tiny_net
 
 import keras_resnets as kr
 from keras_resnets.training.optimizers import (
     CoupledSGD,
+    DecayedAdamW,
     DecayedLamb,
     decayed_variables,
     make_optimizer,
@@ -81,18 +82,39 @@ def test_lamb_leaves_weights_of_zero_a_way_out():
     assert (variable.numpy() != 0).all()
 
 
-def test_adamw_decays_kernels_alone():
-    model = kr.ResNet18(weights=None, depths=(1, 1), planes=(16, 32), classes=4)
-    recipe = dataclasses.replace(
-        find_recipe("resnet"), optimizer="adamw", learning_rate=0.1, weight_decay=0.5
-    )
-    optimizer = make_optimizer(recipe, 0.1, model)
-    optimizer.build(model.trainable_variables)
+def adamw(decay: float) -> np.ndarray:
+    weights, m, v = START.astype("float64"), 0.0, 0.0
+    for step, gradient in enumerate(GRADIENTS, start=1):
+        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+        update = m / (1 - 0.9**step) / (np.sqrt(v / (1 - 0.999**step)) + 1e-7)
+        weights = weights - RATE * decay * weights - RATE * update
+    return weights
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize(("name", "decay"), [("kernel", DECAY), ("bias", 0.0), ("gamma", 0.0)])
+def test_adamw_decays_kernels_beside_the_update(name, decay):
+    optimizer = DecayedAdamW(RATE, decay=DECAY)
+    assert updated(optimizer, name) == pytest.approx(adamw(decay), rel=1e-5)
+
+
+def decayed_by(model: keras.Model) -> set[str]:
+    """What moves without gradients: only the decay does that, with the two momenta at zero."""
     before = {v.path: v.numpy() for v in model.trainable_variables}
-    # Without gradients only the decay moves anything.
-    optimizer.apply([keras.ops.zeros(v.shape) for v in model.trainable_variables])
-    moved = {v.path for v in model.trainable_variables if (v.numpy() != before[v.path]).any()}
-    assert moved == {variable.path for variable in decayed_variables(model)}
+    model.optimizer.apply([keras.ops.zeros(v.shape) for v in model.trainable_variables])
+    return {v.path for v in model.trainable_variables if (v.numpy() != before[v.path]).any()}
+
+
+@pytest.mark.parametrize("name", ["sgd", "lamb", "adamw"])
+def test_an_optimizer_that_was_saved_with_its_model_decays_the_same(name, tmp_path):
+    model = kr.ResNet18(weights=None, depths=(1, 1), planes=(16, 32), classes=4)
+    recipe = dataclasses.replace(find_recipe("resnet"), optimizer=name, weight_decay=0.5)
+    model.compile(make_optimizer(recipe, 0.1), "categorical_crossentropy")
+    model.optimizer.build(model.trainable_variables)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    expected = {variable.path for variable in decayed_variables(model)}
+    assert decayed_by(loaded) == decayed_by(model) == expected
 
 
 @pytest.mark.parametrize("net", NETS)
@@ -116,8 +138,7 @@ def test_frozen_kernels_are_not_decayed():
 @pytest.mark.parametrize("name", ["sgd", "lamb", "adamw"])
 def test_two_accumulated_batches_make_one_update(name):
     recipe = dataclasses.replace(find_recipe("resnet"), optimizer=name, weight_decay=DECAY)
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-    one, two = (make_optimizer(recipe, RATE, model, accumulate=n) for n in (1, 2))
+    one, two = (make_optimizer(recipe, RATE, accumulate=n) for n in (1, 2))
     values = {}
     for optimizer, steps in ((one, [[0, 1]]), (two, [[0], [1]])):
         variable = keras.Variable(START, name="kernel")
@@ -132,15 +153,16 @@ def test_two_accumulated_batches_make_one_update(name):
 
 def test_the_gradient_is_clipped_as_a_whole():
     recipe = dataclasses.replace(find_recipe("resnet"), clip_norm=0.5, weight_decay=0.0)
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-    optimizer = make_optimizer(recipe, 1.0, model)
+    optimizer = make_optimizer(recipe, 1.0)
     variable = keras.Variable(START, name="kernel")
     optimizer.build([variable])
     optimizer.apply([keras.ops.convert_to_tensor(GRADIENTS[0])], [variable])
     assert np.linalg.norm(variable.numpy() - START) == pytest.approx(0.5, rel=1e-5)
 
 
-@pytest.mark.parametrize("optimizer", [CoupledSGD(l2=0.3), DecayedLamb(decay=0.3)])
+@pytest.mark.parametrize(
+    "optimizer", [CoupledSGD(l2=0.3), DecayedLamb(decay=0.3), DecayedAdamW(decay=0.3)]
+)
 def test_optimizers_of_ours_come_back_from_their_configuration(optimizer):
     saved = keras.saving.serialize_keras_object(optimizer)
     again = keras.saving.deserialize_keras_object(saved)

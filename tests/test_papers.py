@@ -5,9 +5,9 @@ import math
 import keras
 import numpy as np
 import pytest
-from cases import CASES
 from deterministic import random_images
 from goldens_io import architectures, build, relative_error
+from nets import CASES
 
 import keras_resnets as kr
 from keras_resnets.models.resnest import parse_split, radix_softmax
@@ -137,7 +137,7 @@ def size_of(cardinality: int, base_width: int) -> tuple[int, int, int]:
 
 
 def test_trading_cardinality_for_width_keeps_the_complexity():
-    """Table 2: C x d = 1x64, 2x40, 4x24, 8x14, 32x4, "with preserved complexity"."""
+    """Table 2: C x d = 1x64, 2x40, 4x24, 8x14, 32x4, "with roughly preserved complexity"."""
     rows = {(1, 64): 64, (2, 40): 80, (4, 24): 96, (8, 14): 112, (32, 4): 128}
     sizes = {row: size_of(*row) for row in rows}
     reference = architectures()["resnet50"]
@@ -172,7 +172,7 @@ def test_the_first_block_of_stage_2_projects_at_stride_1():
 
 
 def test_plain_networks_lack_the_shortcuts_alone():
-    """Section 4.1: "the plain/residual nets have the same number of parameters" but projections."""
+    """Section 4.1: "So they have no extra parameter compared to the plain counterparts"."""
     residual = kr.ResNet20(weights=None)
     plain = kr.ResNet20(weights=None, residual=False)
     assert plain.count_params() == residual.count_params(), "option (A) has no parameters"

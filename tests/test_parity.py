@@ -1,18 +1,46 @@
 """The same weights and images give the same values as in PyTorch (see tools/make_goldens.py)."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
-from cases import CASES, FULL, TINY, Case, size_key
 from deterministic import random_images, sample_positions
 from goldens_io import build, parity, relative_error, values
+from nets import CASES, FULL, TINY, Case, size_key
 
 import keras_resnets as kr
 
-TOLERANCE = 1e-5
+# Relative to the largest value of a level.
+TOLERANCES = {"float32": 1e-5, "float64": 1e-8}
+
+
+@contextlib.contextmanager
+def computing_in(dtype: str):
+    """Builds and computes in a type; JAX has float64 only where it is asked for."""
+    jax_types = contextlib.nullcontext()
+    if keras.backend.backend() == "jax" and dtype == "float64":
+        import jax
+
+        jax_types = jax.enable_x64(True)
+    before, policy = keras.config.floatx(), keras.config.dtype_policy()
+    with jax_types:
+        keras.config.set_floatx(dtype)
+        keras.config.set_dtype_policy(dtype)  # It is made of the first floatx and kept.
+        try:
+            yield
+        finally:
+            keras.config.set_floatx(before)
+            keras.config.set_dtype_policy(policy)
 
 
 def compare(case: Case) -> None:
+    dtype = "float64" if case.float64 else "float32"
+    with computing_in(dtype):
+        compare_in(case, dtype)
+
+
+def compare_in(case: Case, dtype: str) -> None:
     model = build(case)
     outputs = {
         **{name: level.output for name, level in kr.feature_levels(model).items()},
@@ -22,22 +50,23 @@ def compare(case: Case) -> None:
     run, sizes = network, case.sizes
     if keras.backend.backend() == "jax":
         # Or it would compile every operation by itself. A network takes seconds as well, at every
-        # size, so there is one: odd for the branches, not square for whole variants.
-        run, sizes = network.predict_on_batch, sizes[1:2]
+        # size, so there is one: odd for the branches.
+        run, sizes = network.predict_on_batch, sizes[1:2] or sizes
     for size in sizes:
         height, width, batch = size
         key = size_key(size)
         recorded = parity()[case.name]["sizes"][key]
         assert set(outputs) == set(recorded), "pyramid levels"
         images = random_images(height, width, case.input_channels, batch)
-        results = run(images)
+        results = run(images.astype(dtype))
         for name, entry in recorded.items():
             ours = keras.ops.convert_to_numpy(results[name])
+            assert ours.dtype == dtype
             assert list(ours.shape) == entry["shape"], f"{key} {name}"
             if name != "logits":
                 ours = ours.ravel()[sample_positions(ours.shape)]
             error = np.abs(ours - values()[f"{case.name}/{key}/{name}"]).max() / entry["max"]
-            assert error <= TOLERANCE, f"{key} {name}: relative error {error:.1e}"
+            assert error <= TOLERANCES[dtype], f"{key} {name}: relative error {error:.1e}"
 
 
 @pytest.mark.backend
@@ -61,5 +90,5 @@ def test_a_wrong_weight_deep_inside_is_noticed():
     logits = model(random_images(64, 64))
     assert (
         relative_error(keras.ops.convert_to_numpy(logits), values()[f"{case.name}/64x64x1/logits"])
-        > 10 * TOLERANCE
+        > 10 * TOLERANCES["float32"]
     )

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import keras_resnets as kr
 from keras_resnets.commands import predict as commands
 from keras_resnets.commands.app import app
-from keras_resnets.weights import published
+from keras_resnets.weights import checkpoint, published
 
 
 def run(*arguments: object, code: int = 0):
@@ -181,6 +181,10 @@ def test_a_checkpoint_goes_through_every_format_unchanged(folder, tmp_path):
     gray = dict(input_shape=(None, None, 1))
     source = folder / "gray.weights.h5"
     original = weights_of(kr.ResNet18(weights=source, **gray))
+    labelled = tmp_path / "labelled.safetensors"
+    model = kr.ResNet18(weights=source, **gray)
+    kr.save_safetensors(model, labelled, metadata={"label_names": ["x", "y", "z"], "step": 7})
+    source = labelled
     for name in ("a.safetensors", "b.keras", "c.weights.h5"):
         result = run("convert", source, tmp_path / name, "--model", "resnet18")
         assert str(tmp_path / name) in result.stdout
@@ -191,7 +195,12 @@ def test_a_checkpoint_goes_through_every_format_unchanged(folder, tmp_path):
     model = keras.models.load_model(tmp_path / "b.keras")
     assert model.input_shape == (None, None, None, 1)
     assert model.output_shape == (None, 3)
-    assert len(list(tmp_path.iterdir())) == 3
+    assert checkpoint.read_metadata(tmp_path / "a.safetensors") == {
+        "format": "pt",
+        "architecture": "resnet18",
+        "label_names": '["x", "y", "z"]',
+    }
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_an_existing_file_is_replaced_only_on_demand(folder, tmp_path):
@@ -212,7 +221,7 @@ def test_an_existing_file_is_replaced_only_on_demand(folder, tmp_path):
         ("gray.weights.h5", "new.keras", "resnet19", "Did you mean 'resnet1"),
         ("gray.weights.h5", "new.keras", "resnet34", "weights must fit the model"),
         ("missing.weights.h5", "new.keras", "resnet18", "missing.weights.h5"),
-        ("text.png", "new.keras", "resnet18", "weights must be a file ending in"),
+        ("text.png", "new.keras", "resnet18", "weights must be a file of safetensors, of PyTorch"),
     ],
 )
 def test_what_cannot_be_converted_is_one_line(source, target, model, message, folder, tmp_path):

@@ -12,7 +12,7 @@ from deterministic import sample_positions
 from goldens_io import FOLDER
 from photographs import CONFIGS, PHOTOGRAPHS, SAMPLES, config_key, photograph
 from PIL import Image
-from test_training import child_environment
+from processes import child_environment
 
 import keras_resnets as kr
 from keras_resnets import preparation
@@ -253,25 +253,6 @@ def test_files_of_different_sizes_make_a_batch(cat, tmp_path, backend):
     np.testing.assert_array_equal(batch[1], values_of(layer, photograph("astronaut")[:, :200]))
     one = keras.ops.convert_to_numpy(layer.load(tall))
     np.testing.assert_array_equal(one, batch[1:])
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16"])
-def test_every_mode_is_converted_as_pil_converts_it(mode, cat):
-    path = cat("cat.tiff" if mode == "CMYK" else "cat.png", mode)
-    layer = Preprocessor(64)
-    with Image.open(path) as image:
-        expected = values_of(layer, np.asarray(image.convert("RGB")))
-    np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer.load(path))[0], expected)
-
-
-def test_orientation_tags_are_ignored_as_in_timm(cat):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # A camera held sideways.
-    layer = Preprocessor(64)
-    turned = layer.load(cat("turned.png", exif=exif))
-    np.testing.assert_array_equal(
-        keras.ops.convert_to_numpy(turned), keras.ops.convert_to_numpy(layer.load(cat("cat.png")))
-    )
 
 
 def test_files_that_are_no_images_are_named(cat, tmp_path):

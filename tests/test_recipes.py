@@ -7,10 +7,14 @@ import re
 from pathlib import Path
 
 import pytest
+import typer
+from tiny_runs import invoke
 
 from keras_resnets import catalog
+from keras_resnets.commands.app import app
+from keras_resnets.commands.options import help_of
 from keras_resnets.training import recipe as recipes
-from keras_resnets.training import train
+from keras_resnets.training.config import RunConfig, parse_changes, resolve
 from keras_resnets.training.recipe import Recipe, find_recipe, list_recipes
 
 NAMES = list_recipes()
@@ -98,26 +102,42 @@ def test_crops_and_stochastic_depth_follow_the_model():
 
 
 def test_changes_reach_the_recipe_its_augmentation_and_the_architecture():
-    changes = train.parse_changes(["epochs=3", "mixup=0.3", "depths=1,1,1", "schedule=constant"])
-    config = train.resolve("digits", recipe="quick", changes=changes)
+    changes = parse_changes(["epochs=3", "mixup=0.3", "depths=1,1,1", "schedule=constant"])
+    config = resolve("digits", recipe="quick", changes=changes)
     assert config.recipe.epochs == 3
     assert config.recipe.augmentation.mixup == 0.3
     assert config.recipe.config_changes == {"depths": (1, 1, 1)}
     assert config.recipe.schedule == "constant"
 
 
+def test_the_fields_of_a_run_are_options_whose_help_is_their_documentation():
+    command = typer.main.get_command(app).commands["train"]
+    options = {option.name: option for option in command.get_params(typer.Context(command))}
+    texts = help_of(RunConfig)
+    assert set(texts) == {field.name for field in dataclasses.fields(RunConfig)}
+    for field in dataclasses.fields(RunConfig):
+        if field.name not in ("data", "model", "weights", "recipe"):
+            assert options[field.name].help.startswith(texts[field.name])
+            assert options[field.name].default is None, "--resume must see what was given"
+    assert options["keep"].help == "How many checkpoints to keep. Default: 2."
+    assert options["epochs"].help == "Passes over the training images. Default: the recipe's."
+    for option in ("--seed", "--learning-rate"):
+        code, text = invoke("train", "--out", "never", option, "many")
+        assert (code, option in text) == (2, True)
+
+
 def test_an_unknown_change_is_named_with_the_nearest():
     with pytest.raises(ValueError, match=r"Did you mean 'mixup'\?"):
-        train.resolve("digits", changes={"mixupp": 0.2})
+        resolve("digits", changes={"mixupp": 0.2})
 
 
 def test_a_tag_of_the_model_says_what_to_start_from():
-    config = train.resolve("digits", "resnet50.a1_in1k", recipe="finetune")
+    config = resolve("digits", "resnet50.a1_in1k", recipe="finetune")
     assert (config.model, config.weights) == ("resnet50", "a1_in1k")
-    assert train.resolve("digits", recipe="finetune").weights == "imagenet"
-    assert train.resolve("digits", recipe="finetune", weights="none").weights is None
+    assert resolve("digits", recipe="finetune").weights == "imagenet"
+    assert resolve("digits", recipe="finetune", weights="none").weights is None
     with pytest.raises(ValueError, match="weights must be left out"):
-        train.resolve("digits", "resnet50.a1_in1k", "imagenet")
+        resolve("digits", "resnet50.a1_in1k", "imagenet")
 
 
 @pytest.mark.parametrize(
@@ -125,4 +145,4 @@ def test_a_tag_of_the_model_says_what_to_start_from():
 )
 def test_options_out_of_range_are_named(options):
     with pytest.raises(ValueError, match=f"Received: {next(iter(options))}="):
-        train.resolve("digits", **options)
+        resolve("digits", **options)

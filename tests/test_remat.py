@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from test_training import batch, compiled, fit, tiny_net, values
+from tiny_nets import batch, compiled, fit, tiny_net, values
 
 import keras_resnets as kr
 from keras_resnets.graph.remat import RematModel
@@ -125,6 +125,12 @@ def test_it_trains_on_top_of_other_layers_and_with_its_own_preprocessing():
         "basic", remat=True, input_tensor=jittered, include_preprocessing=True, prefix="a_"
     )
     assert np.isfinite(fit(compiled(model))).all()
+
+
+def test_integers_are_taken_as_the_plain_network_takes_them():
+    images = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3)).astype("uint8")
+    plain, ours = (tiny_net("basic", remat=remat)(images, training=True) for remat in (False, True))
+    np.testing.assert_allclose(ours, plain, rtol=1e-4, atol=1e-4)
 
 
 def test_a_backend_without_it_is_refused(monkeypatch):

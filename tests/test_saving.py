@@ -13,11 +13,10 @@ import keras
 import numpy as np
 import pytest
 from deterministic import random_images
-from test_training import (
-    BACKEND,
+from processes import BACKEND, child_environment
+from tiny_nets import (
     NETS,
     call,
-    child_environment,
     compiled,
     fill,
     fit,

@@ -4,27 +4,26 @@ import atexit
 import json
 import os
 import re
-import socket
 import subprocess
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 import typer
-from test_train import ONE_BLOCK, last_arrays, pictures, tiny_config
-from test_training import child_environment
+from processes import BACKEND, started
+from tiny_runs import ONE_BLOCK, last_arrays, pictures, tiny_config
 
 from keras_resnets.commands.app import app
-from keras_resnets.training import callbacks, distribute, train
+from keras_resnets.training import callbacks, distribute, errors
+from keras_resnets.training import run as run_module
+from keras_resnets.training.config import RunConfig
+from keras_resnets.training.run import Run, train
 from keras_resnets.training.run_folder import RunFolder
 from tools import scale_requirements
 
-BACKEND = keras.backend.backend()
 on_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow's strategies")
 on_jax = pytest.mark.skipif(BACKEND != "jax", reason="several processes need JAX")
 
@@ -32,7 +31,7 @@ on_jax = pytest.mark.skipif(BACKEND != "jax", reason="several processes need JAX
 DATA = {"train": pictures(40), "validation": pictures(21, seed=1)}
 
 
-def config(dtype: str = "float32", data=DATA, **options) -> train.RunConfig:
+def config(dtype: str = "float32", data=DATA, **options) -> RunConfig:
     # Synchronised batch norms, or two halves of a batch would have statistics of their own.
     changes = dict(ONE_BLOCK, ema=0.9, epochs=2)
     return tiny_config(data=data, changes=changes, sync_bn=True, dtype=dtype, **options)
@@ -66,43 +65,48 @@ def on_two_devices(out: str, dtype: str, stop: str) -> None:
     assert two.strategy is not None
     resume = Path(out).exists()
     with at_step(4 if stop == "stop" else 0, ask_to_stop):
-        train.train(config(dtype), out, placement=two, resume=resume)
+        train(config(dtype), out, placement=two, resume=resume)
 
 
-def as_one_of_two(out: str, address: str, index: str) -> None:
+def as_one_of_two(out: str, index: str) -> None:
     """One of two processes, through all that may happen to them; the last thing ends both."""
-    processes = distribute.find_processes(address, 2, int(index))
+    import jax
+
+    processes = distribute.find_processes()
+    assert processes == distribute.Processes(2, int(index), None)
     two = distribute.place(processes)
     assert two.replicas == 2
+    # Of a machine by itself each has all accelerators, where JAX would leave it one.
+    assert jax.config.read("jax_cuda_visible_devices") == "all"
     found = {}
 
     # Only one is asked, in the middle of an epoch.
     action = ask_to_stop if index == "1" else lambda steps: None
-    with at_step(4, action), pytest.raises(callbacks.Interrupted) as stopped:
-        train.train(config(), f"{out}/two", placement=two)
+    with at_step(4, action), pytest.raises(errors.Interrupted) as stopped:
+        train(config(), f"{out}/two", placement=two)
     found["stopped"] = str(stopped.value)
-    result = train.train(config(), f"{out}/two", placement=two, resume=True)
+    result = train(config(), f"{out}/two", placement=two, resume=True)
     found["history"] = result.history
     found["evaluated"] = result.evaluation and result.evaluation.count
 
-    build = train.build
+    build = run_module.build
 
     def broken(*arguments):
         model = build(*arguments)
         model.trainable_variables[0].assign(model.trainable_variables[0] * np.nan)
         return model
 
-    train.build = broken
-    with pytest.raises(callbacks.DivergedError, match="not finite"):
-        train.train(config(), f"{out}/broken", placement=two)
-    train.build = build
+    run_module.build = broken
+    with pytest.raises(errors.DivergedError, match="not finite"):
+        train(config(), f"{out}/broken", placement=two)
+    run_module.build = build
     found["diverged"] = True
 
     elsewhere = f"{out}/two" if index == "0" else f"{out}/elsewhere"
     RunFolder(elsewhere).create()
     RunFolder(elsewhere).write_json("config.json", config().as_dict())
     with pytest.raises(ValueError, match="must see the same checkpoints"):
-        train.train(config(), elsewhere, placement=two, resume=True)
+        train(config(), elsewhere, placement=two, resume=True)
     found["shared"] = True
     atexit.unregister(distribute._end_at_once)  # What comes now has to ask for it again.
     Path(out, f"{index}.json").write_text(json.dumps(found))
@@ -111,22 +115,7 @@ def as_one_of_two(out: str, address: str, index: str) -> None:
         raise OSError("nothing is left")
 
     with at_step(4, fail if index == "1" else lambda steps: None):
-        train.train(config(), f"{out}/failing", placement=two)
-
-
-def started(function, *arguments, **variables: str) -> subprocess.Popen:
-    """A process in which a function of this file runs."""
-    environment = child_environment() | variables
-    environment["PYTHONPATH"] = os.pathsep.join(
-        [str(Path(__file__).parent), environment["PYTHONPATH"]]
-    )
-    code = f"import sys, test_scale; test_scale.{function.__name__}(*sys.argv[1:])"
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+        train(config(), f"{out}/failing", placement=two)
 
 
 def finish(process: subprocess.Popen) -> str:
@@ -162,7 +151,7 @@ def assert_same_ends(one: Path, two: Path, tolerance: float) -> None:
 )
 def test_two_devices_end_where_one_does(dtype, tolerance, lives, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    train.train(config(dtype), one)
+    train(config(dtype), one)
     for stop in lives:
         process = started(on_two_devices, two, dtype, stop)
         said = finish(process)
@@ -177,16 +166,21 @@ def test_two_devices_end_where_one_does(dtype, tolerance, lives, tmp_path):
 @on_jax
 @pytest.mark.backend
 def test_two_processes_end_where_one_does_and_stop_fail_and_resume_together(tmp_path):
-    one = train.train(config(), tmp_path / "one")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    # The runs are compiled alike.
-    cache = dict(
+    one = train(config(), tmp_path / "one")
+    variables = dict(
+        # The runs are compiled alike.
         JAX_COMPILATION_CACHE_DIR=str(tmp_path / "cache"),
         JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0.1",
+        # What Slurm says to two processes on two machines; JAX makes a port of the job's number.
+        SLURM_JOB_ID=str(os.getpid()),
+        SLURM_STEP_NODELIST="localhost",
+        SLURM_STEP_NUM_NODES="2",
+        SLURM_NTASKS="2",
+        SLURM_LOCALID="0",
     )
-    processes = [started(as_one_of_two, tmp_path, address, i, **cache) for i in range(2)]
+    processes = [
+        started(as_one_of_two, tmp_path, i, SLURM_PROCID=str(i), **variables) for i in range(2)
+    ]
     try:
         said = [finish(process) for process in processes]
     finally:
@@ -217,7 +211,7 @@ def test_balanced_class_weights_are_the_same_in_all_processes():
     weights = []
     for i in range(2):
         placement = distribute.Placement(distribute.Processes(2, i, "h:1"), 2)
-        run = train.Run(config(data=data, class_weights="balanced"), placement)
+        run = Run(config(data=data, class_weights="balanced"), placement)
         weights.append(run.class_weights)
     assert weights[0] == weights[1]
 
@@ -234,7 +228,8 @@ def test_the_page_shows_what_the_calculation_gives():
 def test_the_page_uses_options_that_exist():
     page = scale_requirements.PAGE.read_text(encoding="utf-8").replace("\\\n", " ")
     command = typer.main.get_command(app).commands["train"]
-    known = {option for parameter in command.params for option in parameter.opts}
+    parameters = command.get_params(typer.Context(command))
+    known = {option for parameter in parameters for option in parameter.opts}
     lines = re.findall("keras-resnets train (.*)", page)
     used = {option for line in lines for option in re.findall("--[a-z-]+", line.split("#")[0])}
     assert len(used) > 8
@@ -267,28 +262,18 @@ def test_several_machines_on_tensorflow_are_refused_with_the_way_out(monkeypatch
         distribute.place(distribute.Processes())
 
 
-def test_slurms_variables_are_read():
-    environment = dict(
-        SLURM_STEP_NODELIST="gpu[03-05,9],cpu1",
-        SLURM_NTASKS="4",
-        SLURM_PROCID="2",
-        SLURM_JOB_ID="7",
-    )
-    found = distribute.find_processes(environment=environment)
-    assert found == distribute.Processes(4, 2, "gpu03:61447")
-    assert distribute.first_host("node1,node2") == "node1"
-    assert distribute.first_host("a[1-2]-ib") == "a1-ib"
-
-
-def test_the_index_of_a_kubernetes_job_is_read():
-    found = distribute.find_processes("host:80", 3, environment={"JOB_COMPLETION_INDEX": "1"})
-    assert found == distribute.Processes(3, 1, "host:80")
-
-
-def test_one_process_is_what_there_is_unless_said_otherwise():
-    assert distribute.find_processes(environment={}) == distribute.Processes()
-    environment = {"SLURM_STEP_NODELIST": "n1", "SLURM_NTASKS": "1", "SLURM_PROCID": "0"}
-    assert distribute.find_processes(environment=environment).count == 1
+def test_slurms_processes_are_counted_and_their_first_is_left_to_jax(monkeypatch):
+    monkeypatch.setenv("SLURM_STEP_NODELIST", "gpu[03-05,9],cpu1")
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    monkeypatch.setenv("SLURM_PROCID", "2")
+    assert distribute.find_processes() == distribute.Processes(4, 2, None)
+    assert distribute.find_processes("host:1") == distribute.Processes(4, 2, "host:1")
+    # A shell beside the steps of a job, and a step of one task, are one process.
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    assert distribute.find_processes() == distribute.Processes()
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    monkeypatch.delenv("SLURM_STEP_NODELIST")
+    assert distribute.find_processes() == distribute.Processes()
 
 
 @pytest.mark.parametrize(
@@ -296,7 +281,7 @@ def test_one_process_is_what_there_is_unless_said_otherwise():
 )
 def test_processes_that_make_no_sense_are_refused(given):
     with pytest.raises(ValueError, match="Received: coordinator="):
-        distribute.find_processes(*given, environment={})
+        distribute.find_processes(*given)
 
 
 def test_a_batch_must_be_shared_evenly():

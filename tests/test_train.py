@@ -14,63 +14,36 @@ import pytest
 import safetensors.numpy
 import tensorflow as tf
 from PIL import Image
-from typer.testing import CliRunner
+from tiny_runs import (
+    CLASSES,
+    DATA,
+    ONE_BLOCK,
+    TINY,
+    at_step,
+    invoke,
+    last_arrays,
+    names,
+    pictures,
+    tiny_config,
+)
 
 import keras_resnets as kr
-from keras_resnets.commands.app import app
-from keras_resnets.training import callbacks, checkpoints, distribute, evaluate, train
+from keras_resnets import loading
+from keras_resnets.training import callbacks, checkpoints, distribute, errors
+from keras_resnets.training import run as run_module
+from keras_resnets.training.config import RunConfig, resolve
+from keras_resnets.training.plan import plan
 from keras_resnets.training.recipe import find_recipe, list_recipes
-
-CLASSES = ("cross", "disc", "stripes")
-
-
-def pictures(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Noisy figures (count, 24, 24, 3) that can be told apart at a glance, and their classes."""
-    random = np.random.default_rng(seed)
-    labels = np.arange(count) % len(CLASSES)
-    y, x = np.mgrid[:24, :24] - 11.5
-    figures = [(abs(x) < 3) | (abs(y) < 3), x**2 + y**2 < 64, (x // 4) % 2 == 0]
-    images = np.stack([figures[label] for label in labels])[..., None] * np.ones(3) * 150.0
-    return np.clip(images + random.uniform(0, 100, images.shape), 0, 255).astype("uint8"), labels
-
-
-DATA = {"train": pictures(24), "validation": pictures(9, seed=1)}
-TINY = dict(depths=(1, 1), planes=(16, 32))
-ONE_BLOCK = dict(depths=(1,), planes=(16,))
-
-
-def tiny_config(recipe="quick", model="resnet20", data=DATA, changes=None, **options):
-    """Three epochs of three steps."""
-    changes = {"epochs": 3, "batch_size": 8, "image_size": 32, **TINY, **(changes or {})}
-    return train.resolve(data, model, recipe=recipe, changes=changes, **options)
-
-
-def last_arrays(folder) -> dict[str, np.ndarray]:
-    return checkpoints.load_last(folder.checkpoints)[2]
-
-
-def names(folder) -> set[str]:
-    return {path.name for path in folder.iterdir()}
-
-
-def at_step(number: int, monkeypatch, action) -> None:
-    """Does something at the end of a step, in front of all else that happens there."""
-    original = callbacks.Steps._stop_if_asked
-
-    def patched(self):
-        if self.progress.step == number:
-            action(self)
-        original(self)
-
-    monkeypatch.setattr(callbacks.Steps, "_stop_if_asked", patched)
+from keras_resnets.training.run import Run, RunResult, train
+from keras_resnets.training.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> train.RunResult:
+def finished(tmp_path_factory) -> RunResult:
     """A run from beginning to end, with a moving average and a drop rate that moves."""
     changes = dict(ema=0.9, drop_block=0.1, ramp_drop_block=True, dropout=0.2)
     config = tiny_config(changes=changes, checkpoint_every=2, keep=20)
-    return train.train(config, tmp_path_factory.mktemp("runs") / "run")
+    return train(config, tmp_path_factory.mktemp("runs") / "run")
 
 
 # Recipes -----------------------------------------------------------------------------------------
@@ -86,12 +59,12 @@ SMALL = {
 def test_every_recipe_trains_a_tiny_network_of_its_family(name, tmp_path):
     shape = SMALL.get(name, dict(TINY, stem_width=16, small_inputs=True))
     changes = dict(epochs=1, batch_size=8, image_size=32, eval_image_size=32, warmup_epochs=0)
-    config = train.resolve(DATA, None, "none", name, {**changes, **shape})
-    run = train.Run(config, distribute.Placement())
+    config = resolve(DATA, None, "none", name, {**changes, **shape})
+    run = Run(config, distribute.Placement())
     before = {v.path: keras.ops.convert_to_numpy(v) for v in run.model.trainable_variables}
-    folder = train.RunFolder(tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
     folder.create()
-    progress = run.fit(folder, resume=False, verbose=0)
+    progress = run.fit(folder)
     assert progress.step == 3
     assert np.isfinite([value for row in progress.history for value in row.values()]).all()
     moved = [v for v in run.model.trainable_variables if (v.numpy() != before[v.path]).any()]
@@ -103,7 +76,7 @@ def test_every_recipe_trains_a_tiny_network_of_its_family(name, tmp_path):
 @pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
 def test_losses_of_soft_labels_are_their_formulas(loss):
     config = tiny_config(changes={"loss": loss})
-    run = train.Run(config, distribute.Placement())
+    run = Run(config, distribute.Placement())
     random = np.random.default_rng(0)
     logits = random.normal(size=(5, 3)).astype("float32")
     # A mixture of two classes, smoothed by 0.1.
@@ -215,20 +188,20 @@ def same_state(one, other) -> None:
 
 
 def resumed_equals(finished, config, folder) -> None:
-    result = train.train(config, folder, resume=True)
+    result = train(config, folder, resume=True)
     same_state(finished.folder, result.folder)
     for one, other in zip(finished.history, result.history, strict=True):
         for key in one.keys() - {"seconds"}:
             assert one[key] == pytest.approx(other[key], abs=1e-4), key
 
 
-def interrupted(config, folder) -> callbacks.Interrupted:
-    with pytest.raises(callbacks.Interrupted) as stopped:
-        train.train(config, folder)
+def interrupted(config, folder) -> errors.Interrupted:
+    with pytest.raises(errors.Interrupted) as stopped:
+        train(config, folder)
     return stopped.value
 
 
-def stored_config(finished) -> train.RunConfig:
+def stored_config(finished) -> RunConfig:
     changes = dict(ema=0.9, drop_block=0.1, ramp_drop_block=True, dropout=0.2)
     return tiny_config(changes=changes, checkpoint_every=2, keep=20)
 
@@ -274,7 +247,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(finished, tmp_pa
     before.write_bytes(flipped)
     with pytest.warns(UserWarning, match="checksum"):
         assert checkpoints.load_last(folder / "checkpoints")[1].step == 6
-    train.RunFolder(folder).create()
+    RunFolder(folder).create()
     assert not list((folder / "checkpoints").glob(".*"))
 
 
@@ -290,12 +263,12 @@ def test_only_the_last_checkpoints_are_kept(tmp_path):
 
 def test_a_checkpoint_of_another_model_is_refused(finished, tmp_path):
     config = tiny_config(changes={"planes": (24, 32), "ema": 0.9})
-    folder = train.RunFolder(tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
     folder.create()
     folder.write_json("config.json", config.as_dict())
     shutil.copytree(finished.folder.checkpoints, folder.checkpoints, dirs_exist_ok=True)
     with pytest.raises(ValueError, match=r"must be of this model and optimizer.*Other shape"):
-        train.train(config, folder.path, resume=True)
+        train(config, folder.path, resume=True)
 
 
 def test_a_resumed_run_must_be_told_the_same(finished):
@@ -303,24 +276,22 @@ def test_a_resumed_run_must_be_told_the_same(finished):
         stored_config(finished), seed=3, recipe=dataclasses.replace(find_recipe("quick"), epochs=9)
     )
     with pytest.raises(ValueError, match=r"recipe.epochs: 3 -> 9.*seed: 0 -> 3"):
-        train.train(changed, finished.folder.path, resume=True)
+        train(changed, finished.folder.path, resume=True)
 
 
 def test_a_folder_that_holds_something_is_left_alone(finished, tmp_path):
     before = names(finished.folder.path)
     with pytest.raises(FileExistsError, match="pass --resume"):
-        train.train(tiny_config(), finished.folder.path)
+        train(tiny_config(), finished.folder.path)
     assert names(finished.folder.path) == before
     with pytest.raises(ValueError, match="must be the folder of a run"):
-        train.train(tiny_config(), tmp_path, resume=True)
+        train(tiny_config(), tmp_path, resume=True)
 
 
 def test_patience_ends_a_run_that_gets_no_better(tmp_path, monkeypatch):
     monkeypatch.setattr(callbacks, "best_epoch", lambda history: 1)
-    monkeypatch.setattr(train, "best_epoch", lambda history: 1)
-    result = train.train(
-        tiny_config(changes={**ONE_BLOCK, "epochs": 9}, patience=2), tmp_path / "run"
-    )
+    monkeypatch.setattr(run_module, "best_epoch", lambda history: 1)
+    result = train(tiny_config(changes={**ONE_BLOCK, "epochs": 9}, patience=2), tmp_path / "run")
     assert len(result.history) == 3
 
 
@@ -333,9 +304,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path):
         checkpoint_every=1,
     )
     with pytest.raises(
-        callbacks.DivergedError, match=r"at step \d+ .*(the loss is|not finite)"
+        errors.DivergedError, match=r"at step \d+ .*(the loss is|not finite)"
     ) as stop:
-        train.train(config, tmp_path / "run")
+        train(config, tmp_path / "run")
     found = checkpoints.load_last(tmp_path / "run" / "checkpoints")
     if found is None:
         assert "There is no checkpoint yet" in str(stop.value)
@@ -349,8 +320,8 @@ def test_a_batch_too_large_for_the_memory_says_what_to_try(tmp_path, monkeypatch
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
 
     monkeypatch.setattr(keras.Model, "fit", fit)
-    with pytest.raises(train.OutOfMemory, match=r"a batch of 8 images of 32 pixels.*accumulate"):
-        train.train(tiny_config(), tmp_path / "run")
+    with pytest.raises(errors.OutOfMemory, match=r"a batch of 8 images of 32 pixels.*accumulate"):
+        train(tiny_config(), tmp_path / "run")
 
 
 def test_a_full_disk_leaves_the_checkpoints_that_are_there(tmp_path, monkeypatch):
@@ -364,7 +335,7 @@ def test_a_full_disk_leaves_the_checkpoints_that_are_there(tmp_path, monkeypatch
 
     monkeypatch.setattr(safetensors.numpy, "save_file", full)
     with pytest.raises(OSError, match=r"the disk is full.*--resume"):
-        train.train(tiny_config(checkpoint_every=2), tmp_path / "run")
+        train(tiny_config(checkpoint_every=2), tmp_path / "run")
     assert names(tmp_path / "run" / "checkpoints") == {"step-0000000002.safetensors"}
 
 
@@ -380,7 +351,7 @@ def test_a_full_disk_leaves_the_checkpoints_that_are_there(tmp_path, monkeypatch
 )
 def test_what_is_wrong_shows_before_a_folder_is_made(wrong, message, tmp_path):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        train.train(tiny_config(**wrong), tmp_path / "run")
+        train(tiny_config(**wrong), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -391,7 +362,7 @@ def test_balanced_class_weights_make_rare_classes_count_as_much():
     images, labels = pictures(24)
     keep = np.flatnonzero((labels != 2) | (np.arange(24) < 6))
     data = {"train": (images[keep], labels[keep]), "validation": DATA["validation"]}
-    run = train.Run(tiny_config(data=data, class_weights="balanced"), distribute.Placement())
+    run = Run(tiny_config(data=data, class_weights="balanced"), distribute.Placement())
     counts = np.bincount(labels[keep])
     total = [run.class_weights[i] * n for i, n in enumerate(counts)]
     assert total == pytest.approx([len(keep) / 3] * 3)
@@ -399,8 +370,8 @@ def test_balanced_class_weights_make_rare_classes_count_as_much():
 
 def test_a_frozen_run_keeps_the_frozen_part(tmp_path):
     config = tiny_config(freeze="layer1", changes={"epochs": 1, "ema": 0.0})
-    train.train(config, tmp_path / "run")
-    arrays = last_arrays(train.RunFolder(tmp_path / "run"))
+    train(config, tmp_path / "run")
+    arrays = last_arrays(RunFolder(tmp_path / "run"))
     for stage, stays in (("layer1", True), ("layer2", False)):
         means = [array for name, array in arrays.items() if f"{stage}_0_bn1/moving_mean" in name]
         # Statistics start at zero and move with the first batch.
@@ -410,7 +381,7 @@ def test_a_frozen_run_keeps_the_frozen_part(tmp_path):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_mixed_precision_trains_with_float32_logits_and_leaves_the_policy_alone(dtype, tmp_path):
     config = tiny_config(dtype=dtype, changes={**ONE_BLOCK, "epochs": 1})
-    result = train.train(config, tmp_path / "run")
+    result = train(config, tmp_path / "run")
     assert np.isfinite(result.history[0]["loss"])
     assert keras.config.dtype_policy().name == "float32"
     model = keras.saving.load_model(result.folder / "best.keras")
@@ -421,7 +392,7 @@ def test_mixed_precision_trains_with_float32_logits_and_leaves_the_policy_alone(
 def test_accumulation_xla_and_tensorboard_go_together(tmp_path):
     changes = {**ONE_BLOCK, "epochs": 2}
     config = tiny_config(accumulate=2, jit=True, tensorboard=True, changes=changes)
-    result = train.train(config, tmp_path / "run")
+    result = train(config, tmp_path / "run")
     assert config.effective_batch == 16
     arrays = last_arrays(result.folder)
     # Six batches are three updates; Keras counts batches.
@@ -431,19 +402,19 @@ def test_accumulation_xla_and_tensorboard_go_together(tmp_path):
 
 
 def test_logs_for_a_tensorboard_that_is_not_there_are_refused_at_once(monkeypatch):
-    monkeypatch.setattr(train.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(run_module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install tensorboard"):
-        train.Run(tiny_config(tensorboard=True), distribute.Placement())
+        Run(tiny_config(tensorboard=True), distribute.Placement())
 
 
 def test_accumulation_on_several_tensorflow_devices_is_refused():
     placement = distribute.Placement(replicas=2, strategy="mirrored")
     with pytest.raises(ValueError, match="accumulate must be 1 with several devices"):
-        train.Run(tiny_config(accumulate=2), placement)
+        Run(tiny_config(accumulate=2), placement)
 
 
 def test_a_plan_says_what_a_run_would_do():
-    facts = train.plan(tiny_config())
+    facts = plan(tiny_config())
     assert facts["steps"] == 9
     assert facts["images"] == {"train": 24, "validation": 9}
     assert facts["decayed variables"].startswith("6 kernels")
@@ -461,13 +432,6 @@ def image_folder(tmp_path_factory):
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(path)
     return folder
-
-
-def invoke(*arguments) -> tuple[int, str]:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.output
 
 
 SMALLER = ("--set", "depths=1,1", "--set", "planes=16,32", "--batch-size", 16)
@@ -504,9 +468,10 @@ def test_what_is_reported_of_a_published_checkpoint_stands_beside_what_is_measur
     finished, image_folder, monkeypatch
 ):
     published = kr.ResNet50.pretrained["a1_in1k"]
-    model = keras.saving.load_model(finished.folder / "best.keras")
-    subject = evaluate.Subject(model, 32, 1.0, "bicubic", published)
-    monkeypatch.setattr(evaluate, "load_subject", lambda *args, **kwargs: subject)
+    run = loading.locate(str(finished.folder))
+    known = dataclasses.replace(published, classes=len(CLASSES))
+    as_published = dataclasses.replace(run, asked=dataclasses.replace(run.asked, published=known))
+    monkeypatch.setattr("keras_resnets.commands.evaluate.locate", lambda *names: as_published)
     command = ("evaluate", "--data", f"folder:{image_folder}", "--model", "resnet50.a1_in1k")
     code, text = invoke(*command)
     assert code == 0, text

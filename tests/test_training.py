@@ -1,7 +1,6 @@
 """Tiny nets of every family train: every variable learns, and what changes training changes it."""
 
 import functools
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,109 +8,21 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from cases import CASES
-from deterministic import random_images, random_state
-
-import keras_resnets as kr
-
-BACKEND = keras.backend.backend()
-
-# Two stages: a block that changes the shape, one that changes stride and width, one that does not.
-_STAGES = dict(depths=(1, 2), planes=(8, 16))
-# Wider where a 1x1 convolution of stride 2 would have 8 channels and 16 filters: its gradient in
-# TensorFlow 2.21 (oneDNN with AVX-512) writes beyond its memory on larger images.
-_WIDER = dict(depths=(1, 2), planes=(24, 32), stem_width=16)
-_REXNET = dict(initial_channels=8, final_channels=40, depth=0.5)
-
-# One tiny net of every family and of every block that learns in another way.
-NETS = {
-    **{
-        name: (CASES[name].variant, CASES[name].changes | _STAGES)
-        for name in (
-            "bottleneck-d",
-            "resnext-se",
-            "resnest-2s2x",
-            "resnest-1s2x-first",
-            "res2net-4s",
-            "res2next",
-        )
-    },
-    "basic": ("resnet18", _WIDER),
-    "cifar": ("resnet20", _WIDER),
-    "wide": ("wide_resnet28_10", _WIDER),
-    "rexnet": ("rexnet_100", _REXNET),
-    "rexnet-lite": ("rexnet_lite_100", _REXNET),
-}
-
-_LEAVES = dict(
-    kernel="weight",
-    gamma="weight",
-    bias="bias",
-    beta="bias",
-    moving_mean="running_mean",
-    moving_variance="running_var",
+from processes import BACKEND, child_environment
+from tiny_nets import (
+    LEAVES,
+    NETS,
+    batch,
+    batch_norms,
+    call,
+    compiled,
+    fit,
+    tiny_net,
+    unchanged,
+    values,
 )
 
-
-def tiny_net(net: str, **arguments) -> keras.Model:
-    """A filled net that returns the logits of 10 classes.
-
-    An initialiser's values would not do: the last gamma of a block starts at zero, so nothing of a
-    residual branch would reach the output, and no gradient would reach the branch.
-    """
-    variant, changes = NETS[net]
-    arguments = dict(weights=None, classes=10, classifier_activation=None) | arguments
-    return fill(kr.create_model(variant, **changes, **arguments))
-
-
-def fill(model: keras.Model) -> keras.Model:
-    """Give a model deterministic weights; a layer's name stands for its path in a checkpoint."""
-    shapes = {
-        f"{layer.name}.{_LEAVES[variable.name]}": variable.shape[::-1]
-        for layer in model.layers
-        for variable in layer.weights
-        if variable.name in _LEAVES
-    }
-    # A kernel (h, w, in, out) is square, so reversed it has PyTorch's shape (out, in, w, h).
-    kr.load_weights(model, random_state(shapes))
-    return model
-
-
-def compiled(model: keras.Model, rate: float = 0.01, **arguments) -> keras.Model:
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(rate), loss, **arguments)
-    return model
-
-
-@functools.cache
-def batch(height: int = 64, width: int = 64) -> tuple[np.ndarray, np.ndarray]:
-    return random_images(height, width, batch=4), np.array([0, 3, 6, 9])
-
-
-def fit(model: keras.Model, data=None, **arguments) -> list[float]:
-    """Train on one batch, once an epoch; return the losses."""
-    images, labels = data or batch()
-    arguments = dict(batch_size=len(images), shuffle=False, verbose=0) | arguments
-    return model.fit(images, labels, **arguments).history["loss"]
-
-
-def values(variables) -> dict[str, np.ndarray]:
-    return {variable.path: keras.ops.convert_to_numpy(variable) for variable in variables}
-
-
-def unchanged(variables, before: dict[str, np.ndarray]) -> set[str]:
-    return {
-        path for path, after in values(variables).items() if np.array_equal(after, before[path])
-    }
-
-
-def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
-    return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-
-
-def call(model: keras.Model, images: np.ndarray, **arguments) -> np.ndarray:
-    return keras.ops.convert_to_numpy(model(images, **arguments))
-
+import keras_resnets as kr
 
 # Every family ------------------------------------------------------------------------------------
 
@@ -120,7 +31,7 @@ def call(model: keras.Model, images: np.ndarray, **arguments) -> np.ndarray:
 @pytest.mark.parametrize("net", NETS)
 def test_fit_moves_every_variable_and_lowers_the_loss(net):
     model = compiled(tiny_net(net), rate=0.02)
-    weights = [v for layer in model.layers for v in layer.weights if v.name in _LEAVES]
+    weights = [v for layer in model.layers for v in layer.weights if v.name in LEAVES]
     before = values(weights)
     losses = fit(model, epochs=8)
     assert np.all(np.isfinite(losses))
@@ -287,7 +198,7 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
-from test_training import batch_norms, compiled, fit, tiny_net, values
+from tiny_nets import batch_norms, compiled, fit, tiny_net, values
 
 net, jit_compile, drops = sys.argv[1], dict(auto="auto", off=False)[sys.argv[2]], sys.argv[3]
 
@@ -336,10 +247,3 @@ def test_two_devices_learn_what_one_learns(net, jit_compile, drops):
         timeout=300,
     )
     assert child.returncode == 0, child.stderr[-3000:]
-
-
-def child_environment() -> dict[str, str]:
-    """This process' environment, in which a child finds the same package and backend."""
-    package = str(Path(kr.__file__).parents[1])
-    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
-    return {**os.environ, "PYTHONPATH": path, "KERAS_BACKEND": BACKEND}

@@ -5,7 +5,7 @@
     python tools/build_catalog.py --results timm-pretrained.csv
 
 `pretrained.csv` has a row for every checkpoint that timm publishes for an architecture of ours;
-`keras_resnets/weights/pretrained.py` says what its columns mean. What a checkpoint is comes from
+`keras_resnets/weights/published.py` says what its columns mean. What a checkpoint is comes from
 timm's configuration (Apache-2.0). How accurate it is comes from the table given by `--results`,
 whose columns `arch`, `tag`, `top1`, `top5` and `results_img_size` hold what timm's maintainers
 report, from timm's published results; where it repeats the configuration (`hf_hub_id`,

@@ -5,7 +5,7 @@
     python tools/make_goldens.py
 
 `architectures.json.gz` describes every variant; `parity.npz` and `parity.json.gz` hold the outputs
-of the networks in `tests/cases.py`, filled by `tests/deterministic.py`. Their layouts:
+of the networks in `tests/nets.py`, filled by `tests/deterministic.py`. Their layouts:
 
     architectures.json.gz
         {variant: {"source": text, "params": int, "macs": int, "input": 224 or 32,
@@ -16,8 +16,9 @@ of the networks in `tests/cases.py`, filled by `tests/deterministic.py`. Their l
                           "sizes": {"97x97x3": {"P1": {"shape": [N, H, W, C], "max": float}, ...,
                                                 "logits": {"shape": [N, classes], "max": float}}}}}}
     parity.npz
-        "case/97x97x3/logits": the logits, float32 (N, classes)
-        "case/97x97x3/P1": the level's float32 values at `sample_positions((N, H, W, C))`
+        "case/97x97x3/logits": the logits (N, classes)
+        "case/97x97x3/P1": the level's values at `sample_positions((N, H, W, C))`
+    Values are float32, of whole variants float64: they were computed in it.
 
 A path is a key of PyTorch's state dict and its shape is PyTorch's; "max" is the largest absolute
 value; a size is height x width x batch. Multiply-accumulates are those of convolutions and linear
@@ -25,10 +26,12 @@ layers for one image of the stated size.
 """
 
 import argparse
+import fnmatch
 import gzip
 import importlib.metadata
 import json
 import sys
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,8 +57,8 @@ except RuntimeError as error:
         _OPERATORS.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     import timm
 
-from cases import CASES, Case, size_key  # noqa: E402
 from deterministic import random_images, random_state, sample_positions  # noqa: E402
+from nets import CASES, Case, size_key  # noqa: E402
 from reference_nets import REFERENCES, Reference, use_small_stem  # noqa: E402
 from timm.layers import SEModule  # noqa: E402
 from timm.models.rexnet import RexNet  # noqa: E402
@@ -67,10 +70,16 @@ TIMM_VARIANTS = """
     wide_resnet50_2 wide_resnet101_2
     seresnet18 seresnet34 seresnet50 seresnet50t seresnet101 seresnet152 seresnet152d seresnet200d
     seresnet269d
+    ecaresnet26t ecaresnet50d ecaresnet50t ecaresnet101d ecaresnet200d ecaresnet269d ecaresnetlight
+    resnetaa34d resnetaa50 resnetaa50d resnetaa101d
+    resnetblur18 resnetblur50 resnetblur50d resnetblur101d
+    resnetrs50 resnetrs101 resnetrs152 resnetrs200 resnetrs270 resnetrs350 resnetrs420
+    resnet50_gn
     resnext50_32x4d resnext50d_32x4d resnext101_32x4d resnext101_32x8d resnext101_32x16d
     resnext101_32x32d resnext101_64x4d
     seresnext26d_32x4d seresnext26t_32x4d seresnext50_32x4d seresnext101_32x4d seresnext101_32x8d
     seresnext101_64x4d seresnext101d_32x8d
+    ecaresnext26t_32x4d ecaresnext50t_32x4d
     resnest14d resnest26d resnest50d resnest101e resnest200e resnest269e resnest50d_4s2x40d
     resnest50d_1s4x24d
     res2net50_14w_8s res2net50_26w_4s res2net50_26w_6s res2net50_26w_8s res2net50_48w_2s res2net50d
@@ -88,6 +97,7 @@ TIMM_NAMES = {
     "initial_channels": "initial_chs",
     "final_channels": "final_chs",
     "divisor": "ch_div",
+    "act": "act_layer",
     "classes": "num_classes",
     "input_channels": "in_chans",
 }
@@ -104,8 +114,8 @@ def timm_keywords(case: Case) -> dict[str, Any]:
         for name, value in {**case.changes, **case.build}.items()
         if name not in NOT_FOR_TIMM
     }
-    if "se_ratio" in keywords and not case.variant.startswith("rexnet"):
-        attention = partial(SEModule, rd_ratio=keywords.pop("se_ratio"))
+    if "attention_ratio" in keywords:
+        attention = partial(SEModule, rd_ratio=keywords.pop("attention_ratio"))
         keywords["block_args"] = dict(attn_layer=attention)
     return keywords | dict(case.timm)
 
@@ -113,7 +123,7 @@ def timm_keywords(case: Case) -> dict[str, Any]:
 def create_torch_model(case: Case) -> nn.Module:
     """Build a case's PyTorch network, edited where timm has no option for what ours does."""
     if case.reference:
-        return REFERENCES[case.variant].create()
+        return REFERENCES[case.variant].create(**case.timm)
     model = timm.create_model(case.variant, **timm_keywords(case))
     if case.changes.get("small_inputs", False):
         remove_first_strides(model)
@@ -200,11 +210,14 @@ def parity(case: Case) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     model = create_torch_model(case).eval()
     shapes = state_shapes(model)
     fill(model, shapes)
+    dtype = "float64" if case.float64 else "float32"
+    model.to(getattr(torch, dtype))
     record: dict[str, Any] = {"state": shapes, "sizes": {}}
     arrays: dict[str, np.ndarray] = {}
     for size in case.sizes:
         height, width, batch = size
-        outputs = run(model, random_images(height, width, case.input_channels, batch))
+        images = random_images(height, width, case.input_channels, batch)
+        outputs = run(model, images.astype(dtype))
         sizes = record["sizes"][size_key(size)] = {}
         for name, values in outputs.items():
             largest = float(np.abs(values).max())
@@ -263,30 +276,51 @@ def check_versions() -> None:
             raise SystemExit(f"{package} must be {pinned}. Installed: {installed}.")
 
 
+def merged(path: Path, keep: bool) -> dict[str, Any]:
+    """What a file of goldens holds, or nothing."""
+    return json.loads(gzip.decompress(path.read_bytes())) if keep else {}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, default=ROOT / "tests" / "goldens")
-    output = parser.parse_args().output
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        metavar="PATTERN",
+        help="Variants and cases to compute, such as 'ecaresnet*'; the others stay as they are.",
+    )
+    arguments = parser.parse_args()
+    output, patterns = arguments.output, arguments.only or ["*"]
     check_versions()
     # One thread and deterministic kernels: sums are added up in the same order in every run.
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     output.mkdir(parents=True, exist_ok=True)
 
-    names = (*TIMM_VARIANTS, *REFERENCES)
-    write_json(output / "architectures.json.gz", {name: architecture(name) for name in names})
-    print(f"{len(names)} architectures")
+    def chosen(names: Iterable[str]) -> list[str]:
+        return [n for n in names if any(fnmatch.fnmatchcase(n, pattern) for pattern in patterns)]
 
-    records: dict[str, Any] = {}
-    arrays: dict[str, np.ndarray] = {}
-    for case in CASES.values():
-        records[case.name], values = parity(case)
+    keep = arguments.only is not None
+    every = (*TIMM_VARIANTS, *REFERENCES)
+    path = output / "architectures.json.gz"
+    architectures = merged(path, keep) | {name: architecture(name) for name in chosen(every)}
+    write_json(path, {name: architectures[name] for name in every})
+    print(f"{len(every)} architectures")
+
+    path = output / "parity.json.gz"
+    records = merged(path, keep).get("cases", {})
+    arrays = dict(np.load(output / "parity.npz")) if keep else {}
+    for name in chosen(CASES):
+        records[name], values = parity(CASES[name])
+        arrays = {key: old for key, old in arrays.items() if not key.startswith(f"{name}/")}
         arrays |= values
-        sizes = records[case.name]["sizes"].values()
+        sizes = records[name]["sizes"].values()
         largest = max(entry["max"] for levels in sizes for entry in levels.values())
-        print(f"{case.name}: largest value {largest:.3g}", flush=True)
-    write_json(output / "parity.json.gz", {"versions": PINNED, "cases": records})
-    np.savez_compressed(output / "parity.npz", **arrays)
+        print(f"{name}: largest value {largest:.3g}", flush=True)
+    write_json(path, {"versions": PINNED, "cases": {name: records[name] for name in CASES}})
+    known = {key: value for key, value in arrays.items() if key.split("/")[0] in CASES}
+    np.savez_compressed(output / "parity.npz", **known)
 
 
 if __name__ == "__main__":

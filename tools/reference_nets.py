@@ -89,14 +89,20 @@ class PreActivationBlock(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """Wide ResNet of 6n+4 layers for 32x32 images: Zagoruyko and Komodakis 2016."""
+    """Wide ResNet of 6n+4 layers: Zagoruyko and Komodakis 2016.
 
-    def __init__(self, depth: int, widening: int) -> None:
+    It is for 32x32 images. For larger ones it begins as a ResNet for ImageNet does, with a max-pool
+    that sees the bare convolution's values, below zero too.
+    """
+
+    def __init__(self, depth: int, widening: int, small_inputs: bool = True) -> None:
         super().__init__()
         if depth % 6 != 4:
             raise ValueError(f"depth must be 6n + 4. Received: depth={depth}.")
         blocks = (depth - 4) // 6
-        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        size, stride = (3, 1) if small_inputs else (7, 2)
+        self.conv1 = nn.Conv2d(3, 16, size, stride, padding=size // 2, bias=False)
+        self.maxpool = nn.Identity() if small_inputs else nn.MaxPool2d(3, 2, 1)
         self.layer1 = self._stage(16, 16 * widening, 1, blocks)
         self.layer2 = self._stage(16 * widening, 32 * widening, 2, blocks)
         self.layer3 = self._stage(32 * widening, 64 * widening, 2, blocks)
@@ -109,7 +115,7 @@ class WideResNet(nn.Module):
         return nn.Sequential(PreActivationBlock(in_channels, channels, stride), *later)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.layer3(self.layer2(self.layer1(self.conv1(x))))
+        x = self.layer3(self.layer2(self.layer1(self.maxpool(self.conv1(x)))))
         return self.fc(F.relu(self.norm(x)).mean((2, 3)))
 
 
@@ -215,7 +221,7 @@ def use_small_stem(model: ResNet) -> None:
 
 
 def cifar_resnext(cardinality: int, base_width: int) -> ResNet:
-    """ResNeXt-29 for 32x32 images: Xie et al. 2017, section 5.2."""
+    """ResNeXt-29 for 32x32 images: Xie et al. 2017, section 5.3."""
     model = ResNet(
         Bottleneck,
         layers=(3, 3, 3),
@@ -247,7 +253,7 @@ def resnest_ablation(setting: str) -> ResNet:
 _HE = "He et al. 2015, arXiv:1512.03385, section 4.2"
 _WIDE = "Zagoruyko and Komodakis 2016, arXiv:1605.07146"
 _XIE = "Xie et al. 2017, arXiv:1611.05431 (classes of timm 1.0.31)"
-_XIE_CIFAR = "Xie et al. 2017, arXiv:1611.05431, section 5.2 (classes of timm 1.0.31)"
+_XIE_CIFAR = "Xie et al. 2017, arXiv:1611.05431, section 5.3 (classes of timm 1.0.31)"
 _ABLATION = "github.com/zhanghang1989/ResNeSt, ablation.md (classes of timm 1.0.31)"
 _HAN = "Han et al. 2021, arXiv:2007.00992, without squeeze-excitation (classes of timm 1.0.31)"
 _LITE = "github.com/clovaai/rexnet, rexnetv1_lite.py"
@@ -257,7 +263,7 @@ class Reference(NamedTuple):
     """Where a network is described, how to build it, and the image size it is meant for."""
 
     source: str
-    create: Callable[[], nn.Module]
+    create: Callable[..., nn.Module]
     input_size: int = 224
 
 

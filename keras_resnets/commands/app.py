@@ -6,20 +6,24 @@ What a command prints is for people, or with `--json` for machines. Exit codes: 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
-from collections.abc import Iterable, Iterator, Sequence
+import os
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from keras_resnets import catalog
+from keras_resnets import __version__
 from keras_resnets.checks import nearest
-from keras_resnets.commands import predict
-from keras_resnets.weights.published import Pretrained
+from keras_resnets.commands.errors import errors_to_stderr
+from keras_resnets.commands.options import with_run_options
+from keras_resnets.commands.output import (
+    print_checkpoints,
+    print_json,
+    print_lines,
+    print_scores,
+)
+
+# The commands import what they need, so that --help needs neither Keras nor a backend.
 
 app = typer.Typer(
     help="Residual image networks in Keras 3.",
@@ -28,53 +32,45 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # A traceback that reaches the user is a bug: show all of it.
 )
 
+
+def main() -> None:
+    """The command `keras-resnets`."""
+    # TensorFlow's own lines would stand in front of every answer.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    app()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"keras-resnets {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    pass
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-@contextlib.contextmanager
-def errors_to_stderr() -> Iterator[None]:
-    """Turns what the library raises into one message and exit code 1. Decorates every command."""
-    try:
-        yield
-    except BrokenPipeError:  # `keras-resnets list | head` has read enough.
-        raise
-    except (ValueError, TypeError, OSError, ArithmeticError, MemoryError) as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt as stopped:
-        typer.echo(f"{stopped or 'Stopped.'}", err=True)
-        raise typer.Exit(getattr(stopped, "exit_code", 130)) from stopped
-
-
-def print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2))
-
-
-def print_lines(lines: Iterable[str], style: str | None = None) -> None:
-    """Prints lines whole: a name or an address cut in two by the terminal's width is no use."""
-    console = Console(markup=False, highlight=False)
-    for line in lines:
-        console.print(line, style=style, soft_wrap=True)
-
-
-def print_checkpoints(checkpoints: Sequence[Pretrained]) -> None:
-    """Prints the catalog's table; checkpoints whose licence needs a look are coloured."""
-    heading, *lines = catalog.checkpoint_table(checkpoints)
-    print_lines([heading], style="bold")
-    for checkpoint, line in zip(checkpoints, lines, strict=True):
-        print_lines([line], style="yellow" if checkpoint.caution else None)
-
-
-def print_scores(scores: Sequence[predict.ClassScore]) -> None:
-    """Prints the likeliest classes of an image as a table."""
-    table = Table("rank", "class", "probability", box=None, pad_edge=False)
-    for score in scores:
-        name = str(score.index) if score.name is None else f"{score.name} ({score.index})"
-        table.add_row(str(score.rank), name, f"{score.probability:.4f}")
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:  # Into a pipe or a file it is as wide as it needs to be.
-        console.width = max(console.measure(table).maximum, 1)
-    console.print(table)
+Model = Annotated[
+    str,
+    typer.Option(
+        help="An architecture, architecture.tag, hf://owner/repository, a folder, the folder of a "
+        "run, a .keras file, or a file of weights that names its architecture."
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        help="For an architecture: a tag, a file, a folder, hf://owner/repository or none. "
+        'Default: "imagenet".'
+    ),
+]
 
 
 @app.command("list")
@@ -87,6 +83,8 @@ def list_models(
     as_json: AsJson = False,
 ) -> None:
     """List the architectures, or the published checkpoints with accuracy and licence."""
+    from keras_resnets import catalog
+
     names = catalog.list_models(pattern, pretrained=pretrained)
     if not names:
         every = catalog.list_models(pretrained=pretrained)
@@ -111,6 +109,8 @@ def model_info(
     as_json: AsJson = False,
 ) -> None:
     """Show what a model is, what it costs, and which checkpoints of it are published."""
+    from keras_resnets import catalog
+
     info = catalog.model_info(name)
     if as_json:
         print_json(info.as_dict())
@@ -125,17 +125,8 @@ def model_info(
 @errors_to_stderr()
 def predict_images(
     images: Annotated[list[str], typer.Argument(help="Image files.")],
-    model: Annotated[
-        str,
-        typer.Option(help="An architecture, architecture.tag, or hf://owner/repository."),
-    ],
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="A file, a folder, a tag or hf://owner/repository. "
-            'Default: the tag of the model, else "imagenet".'
-        ),
-    ] = None,
+    model: Model,
+    weights: Weights = None,
     top: Annotated[int, typer.Option(help="How many classes to show.")] = 5,
     explain: Annotated[
         str | None,
@@ -148,6 +139,8 @@ def predict_images(
     as_json: AsJson = False,
 ) -> None:
     """Classify images, prepared as the weights ask for."""
+    from keras_resnets.commands import predict
+
     predictions = predict.predict(images, model, weights, top=top, explanation=explain)
     if as_json:
         print_json([dataclasses.asdict(prediction) for prediction in predictions])
@@ -168,11 +161,16 @@ def convert_weights(
     target: Annotated[
         str, typer.Argument(metavar="OUT", help="Ends in .safetensors, .weights.h5 or .keras.")
     ],
-    model: Annotated[str, typer.Option(help="The architecture, or architecture.tag.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="The architecture, or architecture.tag. Default: what IN states."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
 ) -> None:
     """Turn a checkpoint into another format; it fits the model exactly or is refused."""
-    converted = predict.convert_file(source, target, model, overwrite=overwrite)
+    from keras_resnets.commands.convert import convert_file
+
+    converted = convert_file(source, target, model, overwrite=overwrite)
     typer.echo(f"Wrote {target}: {converted.name}, {converted.count_params():,} weights")
 
 
@@ -183,13 +181,8 @@ def export_model(
         str,
         typer.Argument(metavar="OUT", help="A folder, or a file ending in .tflite, .onnx or .xml."),
     ],
-    model: Annotated[
-        str,
-        typer.Option(help="A run's folder, a .keras file, an architecture or architecture.tag."),
-    ],
-    weights: Annotated[
-        str | None, typer.Option(help="For an architecture: a tag, a file or hf://...")
-    ] = None,
+    model: Model,
+    weights: Weights = None,
     format: Annotated[
         str | None,
         typer.Option(help="saved_model, litert, onnx or openvino. Default: by the end of OUT."),
@@ -268,21 +261,13 @@ DataDir = Annotated[str | None, typer.Option(help="Where prepared tfds data sets
 StrictData = Annotated[
     bool, typer.Option("--strict-data", help="Stop at an image that cannot be read.")
 ]
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="NAME=VALUE",
-        help="Change a field of the recipe, its augmentation or the architecture: --set mixup=0.2 "
-        "--set depths=1,1,1. Again and again.",
-    ),
-]
 BatchSize = Annotated[int | None, typer.Option(help="Images a step, over all devices.")]
 ImageSize = Annotated[int | None, typer.Option(help="Side of the images in pixels.")]
 
 
 @app.command("train")
 @errors_to_stderr()
+@with_run_options
 def train_model(
     out: Annotated[str, typer.Option(help="Folder of the run, new or empty.")],
     data: Annotated[
@@ -299,39 +284,14 @@ def train_model(
     recipe: Annotated[
         str | None, typer.Option(help="See `keras-resnets recipes`. Default: quick.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
-    batch_size: BatchSize = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="For the recipe's batch; it is scaled to --batch-size.")
-    ] = None,
-    image_size: ImageSize = None,
-    changes: Set = None,
-    freeze: Annotated[
-        str | None, typer.Option(help="Keep everything up to this stage, such as layer2.")
-    ] = None,
-    accumulate: Annotated[
-        int | None, typer.Option(help="Batches whose gradients are averaged for an update.")
-    ] = None,
-    class_weights: Annotated[
-        str | None,
-        typer.Option(help='"balanced", or a JSON file with a weight for each class by name.'),
-    ] = None,
-    patience: Annotated[
-        int | None,
-        typer.Option(help="Stop after so many epochs without a better validation accuracy."),
-    ] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
-    jit: Annotated[
-        bool | None, typer.Option("--jit/--no-jit", help="Compile the step with XLA.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
-    deterministic: Annotated[
-        bool | None,
-        typer.Option("--deterministic", help="The same run, the same weights, bit by bit."),
-    ] = None,
-    data_dir: DataDir = None,
-    strict_data: Annotated[
-        bool | None, typer.Option("--strict-data", help="Stop at an image that cannot be read.")
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Change a field of the recipe, its augmentation or the architecture: "
+            "--set mixup=0.2 --set depths=1,1,1. Again and again.",
+        ),
     ] = None,
     resume: Annotated[
         bool,
@@ -343,17 +303,6 @@ def train_model(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be done, and stop.")
     ] = False,
-    checkpoint_every: Annotated[
-        int | None, typer.Option(help="Steps between checkpoints. Default: an epoch.")
-    ] = None,
-    keep: Annotated[int | None, typer.Option(help="How many checkpoints to keep.")] = None,
-    tensorboard: Annotated[
-        bool | None, typer.Option("--tensorboard", help="Write logs for TensorBoard.")
-    ] = None,
-    sync_bn: Annotated[
-        bool | None,
-        typer.Option("--sync-bn", help="Batch norms take their statistics over all devices."),
-    ] = None,
     devices: Annotated[
         int | None, typer.Option(help="Of this machine. Default: all accelerators.")
     ] = None,
@@ -364,37 +313,19 @@ def train_model(
         int | None, typer.Option(help="How many processes train together (JAX).")
     ] = None,
     process_id: Annotated[int | None, typer.Option(help="Which one this is, from 0.")] = None,
+    **options: Any,
 ) -> None:
     """Train a model on your images, by a recipe; see also `keras-resnets recipes`."""
     from keras_resnets.commands.train import run_training
+    from keras_resnets.training.config import parse_changes
 
-    options = dict(
-        accumulate=accumulate,
-        class_weights=class_weights,
-        data_dir=data_dir,
-        deterministic=deterministic,
-        dtype=dtype,
-        freeze=freeze,
-        jit=jit,
-        checkpoint_every=checkpoint_every,
-        keep=keep,
-        patience=patience,
-        seed=seed,
-        strict_data=strict_data,
-        sync_bn=sync_bn,
-        tensorboard=tensorboard,
-    )
-    named = dict(
-        epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, image_size=image_size
-    )
     run_training(
         out,
         data=data,
         model=model,
         weights=weights,
         recipe=recipe,
-        changes={key: value for key, value in named.items() if value is not None},
-        texts=changes or [],
+        changes=parse_changes(changes or []),
         options={key: value for key, value in options.items() if value is not None},
         resume=resume,
         dry_run=dry_run,
@@ -407,26 +338,31 @@ def train_model(
 @errors_to_stderr()
 def evaluate_model(
     data: DataSpec,
-    model: Annotated[
-        str,
-        typer.Option(help="A run's folder, a .keras file, an architecture or architecture.tag."),
-    ],
-    weights: Annotated[
-        str | None, typer.Option(help="For an architecture: a tag, a file or hf://...")
+    model: Model,
+    weights: Weights = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="train, validation, test, or all of a data set without splits. Default: the "
+            "images that the run of --model held out, where it was trained on this data; else "
+            "validation or test images if the data comes with such, else all."
+        ),
     ] = None,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "validation",
     image_size: ImageSize = None,
     crop_pct: Annotated[
         float | None, typer.Option(help="Side of the central crop, of the shorter side.")
     ] = None,
     batch_size: BatchSize = 64,
-    seed: Annotated[int, typer.Option(help="Of a split that is cut off the training images.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Of a split that is drawn from the training images. Default: the run's."),
+    ] = None,
     data_dir: DataDir = None,
     strict_data: StrictData = False,
     as_json: AsJson = False,
 ) -> None:
     """Count how often a model is right, by class too."""
-    from keras_resnets.commands.train import run_evaluation
+    from keras_resnets.commands.evaluate import run_evaluation
 
     run_evaluation(
         data,
@@ -455,7 +391,7 @@ def bench_data(
     as_json: AsJson = False,
 ) -> None:
     """Measure how many images a second a recipe's input pipeline delivers."""
-    from keras_resnets.commands.train import run_bench_data
+    from keras_resnets.commands.bench_data import run_bench_data
 
     run_bench_data(
         data,
@@ -477,19 +413,6 @@ def list_recipes(
     as_json: AsJson = False,
 ) -> None:
     """List the training recipes, or show one."""
-    from keras_resnets.training import recipe as recipes
+    from keras_resnets.commands.recipes import run_recipes
 
-    names = recipes.list_recipes() if name is None else [name]
-    found = {each: recipes.find_recipe(each) for each in names}
-    if as_json:
-        print_json({each: value.as_dict() for each, value in found.items()})
-    elif name is None:
-        for each in names:
-            print_lines([f"{each:<16}{recipes.recipe_source(each).splitlines()[0]}"])
-    else:
-        print_lines([recipes.recipe_source(name), ""])
-        print_lines(f"{key:<24}{value}" for key, value in found[name].as_dict().items())
-
-
-if __name__ == "__main__":
-    app()
+    run_recipes(name, as_json=as_json)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from keras_resnets.checks import require
 from keras_resnets.deploy.export import ExportReport, export
 from keras_resnets.deploy.formats import find_format, format_of
-from keras_resnets.deploy.inputs import inputs_of
 from keras_resnets.deploy.place import check_target
-from keras_resnets.preparation import Preparation
+from keras_resnets.loading import locate
 
 
 def run_export(
@@ -34,24 +32,21 @@ def run_export(
         raise ValueError(str(error)) from error
     sizes = _sizes(image_size)
 
-    from keras_resnets.training import evaluate
-
-    subject = evaluate.load_subject(model, weights)
-    preparation = Preparation(
-        size=subject.image_size, crop_pct=subject.crop_pct, interpolation=subject.interpolation
-    )
+    located = locate(model, weights)
+    network = located.build()
+    names = located.class_names_of(network)
     return export(
-        subject.model,
+        network,
         out,
         format=format,
         precision=precision,
         batch=int(batch) if batch and batch.isdecimal() else batch,
         image_size=sizes,
-        # Nobody states mean and deviation of a model that does not normalise by itself.
-        preprocessing=preparation if inputs_of(subject.model).takes_rgb else None,
-        labels=_labels(model),
-        architecture=subject.published and subject.published.architecture,
-        licence=subject.published and subject.published.license,
+        # What nobody states is asked for by the export, where it matters.
+        preprocessing=located.preparation if located.asked else located.preparation_or_usual(),
+        labels=names and [text for _, text in names],
+        architecture=located.variant and located.variant.name,
+        licence=located.licence,
         overwrite=overwrite,
         **options,
     )
@@ -68,13 +63,3 @@ def _sizes(text: str | None) -> int | Sequence[int] | str | None:
         image_size=text,
     )
     return int(text) if len(sides) == 1 else [int(side) for side in sides]
-
-
-def _labels(model: str) -> list[str] | None:
-    """Names of a run's classes."""
-    if not Path(model, "classes.json").is_file():
-        return None
-
-    from keras_resnets.training.run_folder import RunFolder
-
-    return RunFolder(model).read_json("classes.json")

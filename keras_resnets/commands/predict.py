@@ -1,27 +1,22 @@
-"""What the commands `keras-resnets predict` and `keras-resnets convert` do."""
+"""What `keras-resnets predict` does."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
-import safetensors
-from keras import ops
 
-from keras_resnets import catalog
 from keras_resnets.checks import is_count, require
 from keras_resnets.files import atomic_write
 from keras_resnets.graph import grad_cam
 from keras_resnets.layers.preprocessor import Preprocessor
-from keras_resnets.names import keras_name
-from keras_resnets.preprocessing import likeliest, preprocessor
-from keras_resnets.weights import checkpoint, fit, hub, published
+from keras_resnets.loading import as_probabilities, locate
+from keras_resnets.preparation import Preparation
+from keras_resnets.preprocessing import likeliest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,30 +55,26 @@ class Prediction:
 
 def predict(
     paths: Iterable[str | os.PathLike],
-    name: str,
-    weights: str | None = None,
+    model: str | os.PathLike,
+    weights: str | os.PathLike | None = None,
     *,
     top: int = 5,
     explanation: str | os.PathLike | None = None,
 ) -> list[Prediction]:
-    """Classifies image files.
+    """Classifies image files, prepared as the weights state.
 
     Args:
         paths: the files; see `Preprocessor.load`.
-        name: of the model, as for `create_model`; its tag chooses the weights, if it has one. A
-            repository (`"hf://owner/repository"`, or the path of a folder) has both.
-        weights: as for `create_model`: a file, a folder, a tag or `"hf://owner/repository"`;
-            default: the name's tag, else `"imagenet"`. Images are prepared as the weights say: by
-            their tag, their repository's config.json, or the metadata of a safetensors file; a
-            file that says nothing gets what `preprocessor(name)` is.
+        model: as for `loading.locate`.
+        weights: likewise.
         top: how many classes an image, or all if the model has fewer.
         explanation: a `.png` file to be written: the image as the model saw it under the Grad-CAM
             of its likeliest class. Of several images every one gets its own, numbered in their
             order: `out-1.png`, `out-2.png`, ...
 
     Returns:
-        A prediction for each image, in their order. Classes have names if the weights' repository
-        lists them or there are 1,000 of them, which are taken for ImageNet's.
+        A prediction for each image, in their order. Classes have names if the weights state them
+        or there are 1,000, which are taken for ImageNet's.
 
     Raises:
         ValueError: if an argument is out of its range, an image cannot be read, or the weights
@@ -96,32 +87,23 @@ def predict(
     require(is_count(top), "top must be a positive int", top=top)
     pictures = _numbered(explanation, len(paths))
     # All that may be wrong with arguments and files shows before a model is built.
-    found: Any = weights
-    # A folder with the name of a model is meant only if it is written as a path: "./resnet50".
-    if hub.is_source(name) or (os.path.isdir(name) and os.path.basename(name) != name):
-        require(weights is None, "weights must be left out: a repository has its own", model=name)
-        found = hub.fetch(name)
-        require(
-            found.architecture is not None,
-            "config.json must name the architecture; name it yourself, with this as the weights",
-            model=name,
-        )
-        name = found.architecture
-    elif weights is not None and (hub.is_source(weights) or os.path.isdir(weights)):
-        found = hub.fetch(weights)
-    variant, _ = catalog.find_tagged(name)
-    prepare = _preprocessor_of(name, variant.name, found)
-    batches = [prepare.load(path) for path in paths]
+    located = locate(model, weights)
+    stated = located.preparation
+    if stated is not None and located.whole is None:
+        batches = [_prepared(stated, path) for path in paths]
+    classifier = located.build_classifier()
+    if stated is None or classifier.preparation != stated or located.whole is not None:
+        batches = [_prepared(classifier.preparation, path) for path in paths]
 
-    model = catalog.create_model(name, **({} if found is None else {"weights": found}))
-    names = _class_names(found, model.output_shape[-1])
     predictions = []
     for path, picture, images in zip(paths, pictures, batches, strict=True):
-        probabilities = ops.convert_to_numpy(grad_cam.run(model, images))[0]
+        scores = grad_cam.run(classifier.model, images)
+        probabilities = as_probabilities(classifier.model, scores)[0]
         best = likeliest(probabilities, top)
         if picture is not None:
-            heat = grad_cam.grad_cam(model, images, best[0])[0]
-            _write_picture(grad_cam.overlay(prepare.to_rgb(images)[0], heat), picture)
+            heat = grad_cam.grad_cam(classifier.model, images, best[0])[0]
+            _write_picture(grad_cam.overlay(images[0].astype("uint8"), heat), picture)
+        names = classifier.class_names
         classes = [
             ClassScore(rank, index, *(names[index] if names else (None, None)), float(value))
             for rank, index in enumerate(best, start=1)
@@ -131,128 +113,10 @@ def predict(
     return predictions
 
 
-def convert_file(
-    source: str | os.PathLike, target: str | os.PathLike, name: str, *, overwrite: bool = False
-) -> keras.Model:
-    """Turns a checkpoint into another format by way of the model that it belongs to.
-
-    Args:
-        source: any file, folder or address that `create_model(weights=...)` reads.
-        target: the new file, ending in `.safetensors` (timm's layout), `.weights.h5` (Keras'
-            weights) or `.keras` (Keras' whole model, which ends in a softmax).
-        name: of the model, as for `create_model`. Its tag, if it has one, is noted in a
-            `.safetensors` file.
-        overwrite: whether to replace an existing file.
-
-    Returns:
-        The model with the weights. It has the checkpoint's classes and input channels.
-
-    Raises:
-        ValueError: if a path is not as above, the target exists, or the checkpoint is damaged or
-            does not fit.
-        FileNotFoundError: if there is no such checkpoint.
-        OSError: if the target cannot be written; what was there before stays.
-    """
-    target = os.fspath(target)
-    require(
-        target.endswith((".safetensors", ".weights.h5", ".keras")),
-        "OUT must end in .safetensors, .weights.h5 or .keras",
-        OUT=target,
-    )
-    require(
-        overwrite or not os.path.lexists(target),
-        "OUT must not exist yet; --overwrite replaces it",
-        OUT=target,
-    )
-    require(
-        os.path.isdir(os.path.dirname(target) or "."),
-        "OUT must be in a folder that exists",
-        OUT=target,
-    )
-    variant, published = catalog.find_tagged(name)
-    if hub.is_source(source) or os.path.isdir(source):
-        source = hub.fetch(source).path
-    file = checkpoint.read(source)
-    model = _built(variant, file, channels=3)
-    channels = _channels_in(file, model)
-    if channels != 3:
-        model = _built(variant, file, channels)
-    fit.load_weights(model, file)
-
-    if target.endswith(".safetensors"):
-        tag = published and published.tag
-        fit.save_safetensors(model, target, architecture=variant.name, tag=tag)
-        return model
-    with atomic_write(target) as unfinished:
-        save = model.save if target.endswith(".keras") else model.save_weights
-        save(unfinished)
-    return model
-
-
-def _built(variant: Any, file: checkpoint.Checkpoint, channels: int) -> keras.Model:
-    classes = fit.classes_in(file)
-    return variant(weights=None, classes=classes, input_shape=(None, None, channels))
-
-
-def _channels_in(file: checkpoint.Checkpoint, model: keras.Model) -> int:
-    """Input channels of a checkpoint, by its stem; the model's if it has none."""
-    stem = next(layer for layer in model.layers if hasattr(layer, "kernel"))
-    for key, array in file.arrays.items():
-        name, axis = (key.removesuffix("/0"), 2)
-        if file.layout == "torch":
-            name, axis = (keras_name(key.removesuffix(".weight")), 1)
-        if name == stem.name and array.ndim == 4:
-            return array.shape[axis]
-    return model.input_shape[-1]
-
-
-def _preprocessor_of(name: str, architecture: str, weights: Any) -> Preprocessor:
-    """The preprocessing of weights that are None, a tag, a file or a fetched repository."""
-    if weights is None:
-        return preprocessor(name)
-    if isinstance(weights, hub.HubRepository):
-        config = weights.config or {}
-        stated = "input_size" in {**config, **(config.get("pretrained_cfg") or {})}
-        return preprocessor(config if stated else architecture)
-    if weights in published.table().get(architecture, {}):
-        return preprocessor(f"{architecture}.{weights}")
-    metadata = _safetensors_metadata(weights)
-    return preprocessor(metadata if "input_size" in metadata else architecture)
-
-
-def _safetensors_metadata(path: str) -> dict[str, Any]:
-    """What `save_safetensors` noted in a file; nothing for other files.
-
-    A file that cannot be read is no concern here: loading it says so.
-    """
-    if not (path.endswith(".safetensors") and os.path.isfile(path)):
-        return {}
-    try:
-        with safetensors.safe_open(path, framework="np") as file:
-            texts = file.metadata() or {}
-    except (safetensors.SafetensorError, OSError):
-        return {}
-    values = {}
-    for key in ("input_size", "crop_pct", "interpolation", "mean", "std"):
-        if key in texts:
-            try:
-                values[key] = json.loads(texts[key])
-            except ValueError:  # A text is written as it is.
-                values[key] = texts[key]
-    return values
-
-
-def _class_names(weights: Any, classes: int) -> Sequence[tuple[str, str]] | None:
-    """Label and name of each class, if they are known."""
-    if isinstance(weights, hub.HubRepository):
-        config = {**(weights.config or {})}
-        labels = config.get("label_names")
-        if isinstance(labels, list) and len(labels) == classes:
-            descriptions = config.get("label_descriptions")
-            descriptions = descriptions if isinstance(descriptions, dict) else {}
-            return [(str(label), str(descriptions.get(label, label))) for label in labels]
-    names = published.class_names()
-    return names if classes == len(names) else None
+def _prepared(preparation: Preparation, path: str) -> np.ndarray:
+    """An image as it goes into the classifier: RGB values 0 to 255, in whole numbers."""
+    images = Preprocessor.of(preparation.without_normalization()).load(path)
+    return np.rint(keras.ops.convert_to_numpy(images)).astype("float32")
 
 
 def _numbered(path: str | os.PathLike | None, count: int) -> list[str | None]:

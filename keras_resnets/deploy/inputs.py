@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
-from keras import layers
 
 from keras_resnets.checks import require
-from keras_resnets.graph.walk import graph_of
+from keras_resnets.graph.endings import normalizing_layer
 from keras_resnets.layers.preprocessor import Preprocessor
 from keras_resnets.preparation import Preparation
 from keras_resnets.preprocessing import preprocessor
@@ -91,7 +90,7 @@ def inputs_of(
     Raises:
         ValueError: if there is no such checkpoint, or the mapping states nothing.
     """
-    own = _normalizing_layer(model)
+    own = normalizing_layer(model)
     if isinstance(own, Preprocessor):
         # It resizes and crops as well. Squares of the length that it resizes the shorter side to
         # are only cropped by it, so that what it sees is what it would have seen of the image.
@@ -128,40 +127,3 @@ def _question(reason: str) -> str:
         "'crop_pct': 0.875, 'interpolation': 'bicubic', 'mean': (0.485, 0.456, 0.406), "
         "'std': (0.229, 0.224, 0.225)}"
     )
-
-
-# What a model's own layers say -------------------------------------------------------------------
-
-
-def _normalizing_layer(model: keras.Model) -> layers.Layer | None:
-    """The layer that takes RGB values 0 to 255 and normalises them, if the model has one.
-
-    The layer stands in front of all that have weights. A scale above 1 is for values that have been
-    brought to 0 to 1 before.
-    """
-    for operation in _from_the_image(model):
-        if isinstance(operation, Preprocessor):
-            return operation
-        scale = _scale(operation)
-        if scale is not None:
-            return operation if np.abs(scale).max() <= 1 else None
-        if getattr(operation, "weights", None):
-            return None
-    return None
-
-
-def _scale(operation: keras.Operation) -> np.ndarray | None:
-    """What a layer multiplies images by; None if it is no layer that normalises."""
-    if isinstance(operation, layers.Rescaling):
-        return np.asarray(operation.scale)
-    if isinstance(operation, layers.Normalization):
-        deviation = np.sqrt(keras.ops.convert_to_numpy(operation.variance))
-        # As the layer does it: Keras divides by a small number where nothing varies.
-        scale = 1 / np.maximum(deviation, keras.backend.epsilon())
-        return 1 / scale if operation.invert else scale
-    return None
-
-
-def _from_the_image(model: keras.Model) -> Iterator[keras.Operation]:
-    """The operations from the image to the output, those of nested models among them."""
-    return (call.operation for call in reversed(list(graph_of(model).trunk())))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from itertools import filterfalse, islice
+from itertools import islice
 from typing import Any
 
 import keras
@@ -13,6 +13,7 @@ from keras import layers, ops
 
 from keras_resnets.checks import require
 from keras_resnets.deploy.inputs import ImageInputs
+from keras_resnets.graph.endings import activation_name, last_operation
 from keras_resnets.graph.fold import fold_batch_norms
 from keras_resnets.graph.inference import copied, without_training_layers
 from keras_resnets.graph.walk import flat_layers, graph_of, require_functional
@@ -131,8 +132,8 @@ def _computes_in(model: keras.Model, dtype: str) -> bool:
 
 def set_activation(model: keras.Model, wanted: str) -> str:
     """Sets the activation of the output, unless it is to stay; returns its name."""
-    last = next(filterfalse(_passes_on, _ending(model, nested=True)), None)
-    name = _activation_name(last)
+    last = last_operation(model)
+    name = activation_name(last)
     if wanted in ("unchanged", name):
         return name
     require(
@@ -143,24 +144,6 @@ def set_activation(model: keras.Model, wanted: str) -> str:
     )
     last.activation = keras.activations.get(wanted)
     return wanted
-
-
-def _passes_on(operation: keras.Operation) -> bool:
-    """Whether an operation leaves values what they are, so that others decide their activation."""
-    if isinstance(operation, layers.Activation):
-        return operation.activation is keras.activations.linear  # Casts under mixed precision.
-    return isinstance(operation, (layers.Dropout, layers.Flatten, layers.Identity, layers.Reshape))
-
-
-def _activation_name(operation: Any) -> str:
-    """The name of an operation's activation; "linear" for one that has none and is none."""
-    activation = getattr(operation, "activation", None)
-    if activation is not None:
-        return activation.__name__
-    # `layers.ReLU`, `layers.Softmax`, `ops.log_softmax(x)`: classes called as the activation is.
-    kind = type(operation).__name__.lower()
-    names = (name for name in dir(keras.activations) if name.replace("_", "") == kind)
-    return next(names, "linear")
 
 
 def classifier_input(model: keras.Model) -> keras.Model | None:
@@ -177,7 +160,6 @@ def normalize(inputs: ImageInputs) -> layers.Layer:
     return layers.Rescaling((1 / (255 * std)).tolist(), (-mean / std).tolist(), name="preprocess")
 
 
-def _ending(model: keras.Model, *, nested: bool = False) -> Iterator[keras.Operation]:
-    """The operations from the output backwards; those of nested models in their place, if so."""
-    graph = graph_of(model, opens=lambda inner: nested)
-    return (call.operation for call in graph.trunk())
+def _ending(model: keras.Model) -> Iterator[keras.Operation]:
+    """The operations from the output backwards; a nested model is one."""
+    return (call.operation for call in graph_of(model, opens=lambda inner: False).trunk())

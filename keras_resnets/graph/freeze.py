@@ -55,12 +55,16 @@ def freeze(model: keras.Model, until: str, prefix: str = "") -> list[str]:
         model=model.name,
     )
     frozen = graph.upstream(tensor for call in last for tensor in call.outputs)
-    kept = {id(call.operation) for call in frozen}
-    for call in frozen:
-        if isinstance(call.operation, keras.layers.Layer):
-            call.operation.trainable = False
-    unique = {id(layer): layer for layer in flat_layers(model) if id(layer) in kept}
+    layers = {id(layer) for call in frozen for layer in _layers_in(call.operation)}
+    unique = {id(layer): layer for layer in flat_layers(model) if id(layer) in layers}
+    for layer in unique.values():
+        layer.trainable = False
     return [layer.name for layer in unique.values() if layer.weights]
+
+
+def _layers_in(operation: keras.Operation) -> list[keras.Operation]:
+    """The layers of a model, at any depth; anything else stands for itself."""
+    return list(flat_layers(operation)) if isinstance(operation, keras.Model) else [operation]
 
 
 def _layers_named(model: keras.Model, until: Any, prefix: str) -> list[keras.layers.Layer]:
@@ -90,13 +94,9 @@ def _layers_named(model: keras.Model, until: Any, prefix: str) -> list[keras.lay
 
 
 def _matching(model: keras.Model, path: str | None) -> list[keras.layers.Layer]:
-    """The layers of a model's own graph within a path; of a model that it names, all layers."""
+    """The layers of a model's own graph within a path, with the layers of models among them."""
     matching = [layer for layer in model.layers if path and is_part_of(layer.name, path)]
-    return [
-        inner
-        for layer in matching
-        for inner in (flat_layers(layer) if isinstance(layer, keras.Model) else [layer])
-    ]
+    return [*matching, *(inner for layer in matching for inner in _layers_in(layer))]
 
 
 def _stages(backbone: keras.Model, prefix: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from keras_resnets.graph.walk import Graph, graph_of
+from keras_resnets.graph.walk import Graph, flat_inputs, graph_of
 from keras_resnets.names import block_of
 
 BACKENDS = ("tensorflow", "jax", "torch")  # Where Keras has `keras.remat`.
@@ -39,7 +39,10 @@ class RematModel(keras.Model):
         if not training:
             return super().call(inputs, training=training, mask=mask)
         plan = self._plan
-        values = dict(zip(map(id, plan.graph.inputs), keras.tree.flatten(inputs), strict=True))
+        values = {
+            id(tensor): keras.ops.convert_to_tensor(given, dtype=tensor.dtype)
+            for tensor, given in zip(plan.graph.inputs, flat_inputs(self, inputs), strict=True)
+        }
         for segment in plan.segments:
             read = [values[id(tensor)] for tensor in segment.graph.inputs]
             made = map(id, segment.graph.outputs)

@@ -1,6 +1,7 @@
 """Keras layers of the residual families; they know nothing of models."""
 
 from keras_resnets.layers.batch_norm import BatchNormalization
+from keras_resnets.layers.blur_pool import BlurPool2D
 from keras_resnets.layers.channels import PadChannels, SplitChannels
 from keras_resnets.layers.drop_block import DropBlock2D
 from keras_resnets.layers.drop_path import DropPath
@@ -10,6 +11,7 @@ from keras_resnets.layers.subsample import Subsample2D
 
 __all__ = [
     "BatchNormalization",
+    "BlurPool2D",
     "DropBlock2D",
     "DropPath",
     "GroupedConv2D",

@@ -2,9 +2,17 @@
 
 Every function takes and returns tensors of shape `(batch, height, width, channels)` and names its
 layers after the module path of the published PyTorch checkpoints: families write the dotted path
-(`"layer1.0.conv2"`), and `keras_name` here turns it into the layer's name (`"layer1_0_conv2"`). So
-one rule loads every checkpoint. A layer that has no counterpart there takes its owner's path and a
+(`"layer1.0.conv2"`), and `keras_name` turns it into the layer's name (`"layer1_0_conv2"`). So one
+rule loads every checkpoint. A layer that has no counterpart there takes its owner's path and a
 suffix: `pad`, `act`, `add`, `mul`, `cat`, `split`, `mean`, `drop`.
+
+Norms, stems, stem pools, shortcuts, attentions and anti-aliasing filters are *parts*: functions of
+one shape each, which are fields of a configuration and are given that configuration. So a part
+sees all the others (a stem its norm and activation), and a new one widens nobody's signature:
+
+    norm(x, *, gamma, name)           attention(x, config, name)
+    stem(x, config, prefix)           antialias(x, stride, name)
+    stem_pool(x, config, name)        shortcut(x, filters, context, config, name)
 
 Rule of the house: a function here takes no argument that only one family uses. A family that needs
 more writes its own function in its own file.
@@ -12,13 +20,17 @@ more writes its own function in its own file.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Sequence
+from typing import Protocol
 
 import keras
 from keras import KerasTensor, layers
 
 from keras_resnets.layers import (
     BatchNormalization,
+    BlurPool2D,
     DropBlock2D,
     DropPath,
     GroupedConv2D,
@@ -26,6 +38,28 @@ from keras_resnets.layers import (
     Subsample2D,
 )
 from keras_resnets.names import keras_name, level_name
+
+
+class Norm(Protocol):
+    """A normalisation; `gamma` initialises its scale, `"zeros"` at the end of a branch."""
+
+    def __call__(self, x: KerasTensor, *, gamma: str = "ones", name: str) -> KerasTensor: ...
+
+
+class Parts(Protocol):
+    """What parts read from a configuration."""
+
+    small_inputs: bool
+    stem_width: int
+    norm: Norm
+    act: str
+
+
+class Place(Protocol):
+    """What a shortcut reads from its block's context."""
+
+    stride: int
+    dilation: int
 
 
 def make_divisible(
@@ -84,11 +118,30 @@ def conv(
     return GroupedConv2D(groups=groups, **arguments)(x)
 
 
-def bn(x: KerasTensor, *, gamma: str = "ones", name: str) -> KerasTensor:
+def batch_norm(x: KerasTensor, *, gamma: str = "ones", name: str) -> KerasTensor:
     """Batch normalisation with PyTorch's constants (its momentum 0.1 is Keras' 0.9)."""
     return BatchNormalization(
         momentum=0.9, epsilon=1e-5, gamma_initializer=gamma, name=keras_name(name)
     )(x)
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupNorm:
+    """Group normalisation (Wu and He, arXiv:1803.08494): one image's channels, group by group.
+
+    Attributes:
+        groups: how many; they must divide the channels.
+    """
+
+    groups: int = 32
+
+    def __call__(self, x: KerasTensor, *, gamma: str = "ones", name: str) -> KerasTensor:
+        return layers.GroupNormalization(
+            self.groups, epsilon=1e-5, gamma_initializer=gamma, name=keras_name(name)
+        )(x)
+
+
+group_norm = GroupNorm()
 
 
 def act(x: KerasTensor, function: str = "relu", *, name: str) -> KerasTensor:
@@ -98,10 +151,71 @@ def act(x: KerasTensor, function: str = "relu", *, name: str) -> KerasTensor:
 # Pooling -----------------------------------------------------------------------------------------
 
 
-def max_pool(x: KerasTensor, *, name: str) -> KerasTensor:
-    """3x3 maximum, stride 2. Padding with zeros is exact because `x` comes out of a ReLU."""
+# Activations below which nothing lies: padding with zeros changes no maximum.
+_NEVER_NEGATIVE = ("relu", "relu6", "sigmoid")
+
+
+def max_pool(x: KerasTensor, config: Parts, name: str) -> KerasTensor:
+    """3x3 maximum, stride 2, of what the stem's activation returns."""
+    if config.act not in _NEVER_NEGATIVE:
+        return signed_max_pool(x, config, name)
     x = layers.ZeroPadding2D(1, name=keras_name(f"{name}.pad"))(x)
     return layers.MaxPooling2D(3, 2, name=keras_name(name))(x)
+
+
+def signed_max_pool(x: KerasTensor, config: Parts, name: str) -> KerasTensor:
+    """3x3 maximum, stride 2, of values below zero too: beyond the border lies minus infinity.
+
+    Keras' `"same"` pads so, but at stride 2 an even size on one side only. So this takes every
+    second pixel of the maxima at stride 1, which needs no infinity in the graph: an int8 export
+    could not represent one.
+    """
+    x = layers.MaxPooling2D(3, 1, "same", name=keras_name(name))(x)
+    return Subsample2D(2, name=keras_name(f"{name}.stride"))(x)
+
+
+def blurred_max_pool(x: KerasTensor, config: Parts, name: str) -> KerasTensor:
+    """3x3 maximum at stride 1, then the blur that takes the stride.
+
+    Source: Zhang, arXiv:1904.11486, "MaxBlurPool".
+    """
+    x = layers.MaxPooling2D(3, 1, "same", name=keras_name(f"{name}.0"))(x)
+    return blur_pool(x, 2, f"{name}.1")
+
+
+def average_stem_pool(x: KerasTensor, config: Parts, name: str) -> KerasTensor:
+    """2x2 average, stride 2, that leaves out an odd border, as timm's "aa" networks do."""
+    return layers.AveragePooling2D(2, 2, name=keras_name(name))(x)
+
+
+def conv_stem_pool(x: KerasTensor, config: Parts, name: str) -> KerasTensor:
+    """3x3 convolution of stride 2, norm and activation instead of a pool.
+
+    Source: Bello et al., arXiv:2103.07579 (ResNet-RS).
+    """
+    x = conv(x, x.shape[-1], 3, 2, name=f"{name}.0")
+    return act(config.norm(x, name=f"{name}.1"), config.act, name=f"{name}.2")
+
+
+# Anti-aliasing: what takes the stride of a 3x3 convolution, behind its activation -----------------
+
+
+def blur_pool(x: KerasTensor, stride: int, name: str) -> KerasTensor:
+    """3x3 binomial filter. Source: Zhang, arXiv:1904.11486, "Triangle-3"."""
+    return BlurPool2D(stride, name=keras_name(name))(x)
+
+
+def average_blur(x: KerasTensor, stride: int, name: str) -> KerasTensor:
+    """Average over the stride's square; nothing at stride 1, where a dilation replaced it.
+
+    timm's leaves out an odd border, which its shortcut keeps, and fails; here both keep it.
+    """
+    if stride == 1:
+        return x
+    return layers.AveragePooling2D(stride, stride, "same", name=keras_name(name))(x)
+
+
+# Averages ----------------------------------------------------------------------------------------
 
 
 def average_pool(x: KerasTensor, stride: int, *, name: str) -> KerasTensor:
@@ -121,19 +235,44 @@ def global_average(x: KerasTensor, *, name: str) -> KerasTensor:
 # Attention ---------------------------------------------------------------------------------------
 
 
-def squeeze_excite(x: KerasTensor, ratio: float, *, name: str) -> KerasTensor:
+class WithRatio(Protocol):
+    """What squeeze-excite reads from a configuration."""
+
+    attention_ratio: float
+
+
+def squeeze_excite(x: KerasTensor, config: WithRatio, name: str) -> KerasTensor:
     """Scales each channel by a gate computed from the means of all channels.
 
     Source: Hu et al., arXiv:1709.01507, figure 3. The two fully connected layers are 1x1
     convolutions, as in the checkpoints.
     """
     channels = x.shape[-1]
-    squeezed = make_divisible(channels * ratio, 8, round_limit=0.0)
+    squeezed = make_divisible(channels * config.attention_ratio, 8, round_limit=0.0)
     gate = global_average(x, name=f"{name}.mean")
     gate = conv(gate, squeezed, 1, use_bias=True, name=f"{name}.fc1")
     gate = act(gate, name=f"{name}.act")
     gate = conv(gate, channels, 1, use_bias=True, name=f"{name}.fc2")
     gate = act(gate, "sigmoid", name=f"{name}.gate")
+    return layers.Multiply(name=keras_name(f"{name}.mul"))([x, gate])
+
+
+def efficient_channel_attention(x: KerasTensor, config: object, name: str) -> KerasTensor:
+    """Scales each channel by a gate computed from the means of its neighbours.
+
+    Source: Wang et al., arXiv:1910.03151 (ECA): the number of neighbours grows with the logarithm
+    of the channels. An even result is rounded up and 3 is the least, as in timm.
+    """
+    channels = x.shape[-1]
+    neighbours = int(abs(math.log2(channels) + 1) / 2)
+    neighbours = max(neighbours if neighbours % 2 else neighbours + 1, 3)
+    gate = layers.GlobalAveragePooling2D(name=keras_name(f"{name}.mean"))(x)
+    gate = layers.Reshape((channels, 1), name=keras_name(f"{name}.row"))(gate)
+    gate = layers.Conv1D(
+        1, neighbours, padding="same", use_bias=False, name=keras_name(f"{name}.conv")
+    )(gate)
+    gate = act(gate, "sigmoid", name=f"{name}.gate")
+    gate = layers.Reshape((1, 1, channels), name=keras_name(f"{name}.map"))(gate)
     return layers.Multiply(name=keras_name(f"{name}.mul"))([x, gate])
 
 
@@ -150,87 +289,104 @@ def drop_block(x: KerasTensor, rate: float, block_size: int, *, name: str) -> Ke
     return DropBlock2D(rate, block_size, name=keras_name(name))(x) if rate else x
 
 
-# Stems: from the image to the first stage, before its max-pool ------------------------------------
+# Stems: from the image to the first stage, before its pool ----------------------------------------
 
 
-def conv_stem(x: KerasTensor, width: int, stride: int, prefix: str) -> KerasTensor:
+def conv_stem(x: KerasTensor, config: Parts, prefix: str) -> KerasTensor:
     """One 7x7 convolution of stride 2; 3x3 at stride 1, as for CIFAR.
 
     Source: He et al., arXiv:1512.03385, table 1 and section 4.2.
     """
-    x = conv(x, width, 7 if stride == 2 else 3, stride, name=f"{prefix}conv1")
-    return _stem_end(x, prefix)
+    size, stride = (3, 1) if config.small_inputs else (7, 2)
+    x = conv(x, config.stem_width, size, stride, name=f"{prefix}conv1")
+    return _stem_end(x, config, prefix)
 
 
-def deep_stem(x: KerasTensor, width: int, stride: int, prefix: str) -> KerasTensor:
+def deep_stem(x: KerasTensor, config: Parts, prefix: str) -> KerasTensor:
     """Three 3x3 convolutions of widths w, w, 2w.
 
     Source: He et al., arXiv:1812.01187, figure 2(b), "ResNet-C".
     """
-    return _three_convs(x, (width, width, 2 * width), stride, prefix)
+    return _three_convs(x, config, prefix, deep_stem_widths(config.stem_width))
 
 
-def tiered_stem(x: KerasTensor, width: int, stride: int, prefix: str) -> KerasTensor:
+def tiered_stem(x: KerasTensor, config: Parts, prefix: str) -> KerasTensor:
     """Three 3x3 convolutions of widths 3w/4, w, 2w: (24, 32, 64) for w = 32.
 
     Source: the "t" form of timm. Its documentation says (24, 48, 64); its code and its checkpoints
     say (24, 32, 64), and they are what counts here.
     """
-    return _three_convs(x, (3 * (width // 4), width, 2 * width), stride, prefix)
+    return _three_convs(x, config, prefix, tiered_stem_widths(config.stem_width))
 
 
-def _three_convs(
-    x: KerasTensor, widths: tuple[int, int, int], stride: int, prefix: str
-) -> KerasTensor:
+def deep_stem_widths(width: int) -> tuple[int, ...]:
+    return width, width, 2 * width
+
+
+def tiered_stem_widths(width: int) -> tuple[int, ...]:
+    return 3 * (width // 4), width, 2 * width
+
+
+def _three_convs(x: KerasTensor, config: Parts, prefix: str, widths: Sequence[int]) -> KerasTensor:
     # Numbered as in the checkpoints, where conv, norm and activation are one nn.Sequential.
-    x = conv(x, widths[0], 3, stride, name=f"{prefix}conv1.0")
-    x = act(bn(x, name=f"{prefix}conv1.1"), name=f"{prefix}conv1.2")
+    x = conv(x, widths[0], 3, 1 if config.small_inputs else 2, name=f"{prefix}conv1.0")
+    x = act(config.norm(x, name=f"{prefix}conv1.1"), config.act, name=f"{prefix}conv1.2")
     x = conv(x, widths[1], 3, name=f"{prefix}conv1.3")
-    x = act(bn(x, name=f"{prefix}conv1.4"), name=f"{prefix}conv1.5")
+    x = act(config.norm(x, name=f"{prefix}conv1.4"), config.act, name=f"{prefix}conv1.5")
     x = conv(x, widths[2], 3, name=f"{prefix}conv1.6")
-    return _stem_end(x, prefix)
+    return _stem_end(x, config, prefix)
 
 
-def _stem_end(x: KerasTensor, prefix: str) -> KerasTensor:
-    return act(bn(x, name=f"{prefix}bn1"), name=f"{prefix}act1")
+def _stem_end(x: KerasTensor, config: Parts, prefix: str) -> KerasTensor:
+    return act(config.norm(x, name=f"{prefix}bn1"), config.act, name=f"{prefix}act1")
 
 
 # Shortcuts: used where a block changes the shape of its input ------------------------------------
 
 
-def projection(x: KerasTensor, filters: int, stride: int, dilation: int, name: str) -> KerasTensor:
-    """1x1 convolution and batch norm: option (B) of He et al., arXiv:1512.03385, section 3.3."""
-    x = conv(x, filters, 1, stride, name=f"{name}.0")
-    return bn(x, name=f"{name}.1")
+def projection(
+    x: KerasTensor, filters: int, context: Place, config: Parts, name: str
+) -> KerasTensor:
+    """1x1 convolution and norm: option (B) of He et al., arXiv:1512.03385, section 3.3."""
+    x = conv(x, filters, 1, context.stride, name=f"{name}.0")
+    return config.norm(x, name=f"{name}.1")
 
 
 def pooled_projection(
-    x: KerasTensor, filters: int, stride: int, dilation: int, name: str
+    x: KerasTensor, filters: int, context: Place, config: Parts, name: str
 ) -> KerasTensor:
     """2x2 average, then a 1x1 convolution, so that no value is skipped.
 
-    Source: He et al., arXiv:1812.01187, figure 2(c), "ResNet-D". At stride 2 the average leaves out
-    what lies beyond an odd border. Where a dilation replaced the stride, timm's average has stride
-    1 and counts zeros beyond the lower right border; so does ours.
+    Source: He et al., arXiv:1812.01187, figure 2(c), "ResNet-D".
     """
-    if stride > 1:
-        x = layers.AveragePooling2D(2, stride, "same", name=keras_name(f"{name}.0"))(x)
-    elif dilation > 1:
-        x = layers.ZeroPadding2D(((0, 1), (0, 1)), name=keras_name(f"{name}.0.pad"))(x)
-        x = layers.AveragePooling2D(2, 1, name=keras_name(f"{name}.0"))(x)
+    x = shortcut_average(x, context, name=f"{name}.0")
     x = conv(x, filters, 1, name=f"{name}.1")
-    return bn(x, name=f"{name}.2")
+    return config.norm(x, name=f"{name}.2")
+
+
+def shortcut_average(x: KerasTensor, context: Place, *, name: str) -> KerasTensor:
+    """The 2x2 average of a pooled shortcut.
+
+    At stride 2 it leaves out what lies beyond an odd border. Where a dilation replaced the stride,
+    timm's has stride 1 and counts zeros beyond the lower right border; so does ours.
+    """
+    if context.stride > 1:
+        return layers.AveragePooling2D(2, context.stride, "same", name=keras_name(name))(x)
+    if context.dilation > 1:
+        x = layers.ZeroPadding2D(((0, 1), (0, 1)), name=keras_name(f"{name}.pad"))(x)
+        return layers.AveragePooling2D(2, 1, name=keras_name(name))(x)
+    return x
 
 
 def zero_padding(
-    x: KerasTensor, filters: int, stride: int, dilation: int, name: str
+    x: KerasTensor, filters: int, context: Place, config: Parts, name: str
 ) -> KerasTensor:
     """Every `stride`-th pixel and zeros for the new channels: no parameters.
 
     Source: option (A) of He et al., arXiv:1512.03385, section 3.3, used for CIFAR (section 4.2).
     """
-    if stride > 1:
-        x = Subsample2D(stride, name=keras_name(f"{name}.pool"))(x)
+    if context.stride > 1:
+        x = Subsample2D(context.stride, name=keras_name(f"{name}.pool"))(x)
     return PadChannels(filters, name=keras_name(f"{name}.pad"))(x)
 
 

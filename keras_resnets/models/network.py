@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 from keras import KerasTensor
@@ -53,6 +53,11 @@ class NetworkConfig:
         return f"{type(self).__name__}({', '.join(fields)})"
 
     @property
+    def image_size(self) -> int:
+        """Side of the images that such networks are usually for."""
+        return 32 if self.small_inputs else 224
+
+    @property
     def stride(self) -> int:
         """By how much the whole network shrinks an image."""
         return 8 if self.small_inputs else 32
@@ -85,3 +90,37 @@ class NetworkConfig:
     def pre_logits(self, x: KerasTensor, prefix: str) -> KerasTensor:
         """What stands between pooling and classifier: in most families nothing."""
         return x
+
+
+def dilated(strides: Iterable[int], start: int, output_stride: int) -> list[tuple[int, int]]:
+    """Strides with those beyond the output stride turned into dilations.
+
+    Args:
+        strides: of a network's stages or blocks, in order.
+        start: by how much the image has shrunk before them.
+        output_stride: the most by which it may shrink.
+
+    Returns:
+        `(stride, dilation)` of each; the dilation replaces all strides so far that were taken away.
+
+    Example:
+
+    >>> dilated((1, 2, 2, 2), start=4, output_stride=8)
+    [(1, 1), (2, 1), (1, 2), (1, 4)]
+    """
+    steps, dilation = [], 1
+    for stride in strides:
+        if start * stride > output_stride:
+            dilation, stride = dilation * stride, 1
+        start *= stride
+        steps.append((stride, dilation))
+    return steps
+
+
+def rising(rate: float, count: int) -> list[float]:
+    """Rates of so many blocks, rising linearly from 0 to `rate`.
+
+    As in timm. In Huang et al., arXiv:1603.09382, equation 4, the first block already has
+    1 / `count` of the rate.
+    """
+    return [rate * index / max(count - 1, 1) for index in range(count)]

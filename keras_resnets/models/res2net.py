@@ -16,22 +16,21 @@ zeros beyond the border. The slice that equation 1 leaves alone is the last, not
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from keras import KerasTensor, layers
 
-from keras_resnets.checks import is_count, require
+from keras_resnets.checks import require_count
 from keras_resnets.layers import SplitChannels
 from keras_resnets.models import blocks
 from keras_resnets.models.residual import (
     FORM_D,
     Block,
     BlockContext,
-    ResidualConfig,
-    add_shortcut,
-    branch_width,
-    conv1x1_bn_act,
-    require_branch_width,
+    BranchConfig,
+    bottleneck_end,
+    conv_norm_act,
 )
 from keras_resnets.models.variant import Variant, public_names
 from keras_resnets.names import keras_name
@@ -44,10 +43,10 @@ def multi_scale_bottleneck(
 
     Source: Gao et al., arXiv:1904.01169, figure 2(b) and equation 1; with a cardinality figure 3.
     """
-    width = branch_width(planes, config)
+    width = config.width(planes)
     side_by_side = context.stride > 1 or x.shape[-1] != 4 * planes
 
-    y = conv1x1_bn_act(x, width * config.scale, number=1, name=name)
+    y = conv_norm_act(x, width * config.scale, config, number=1, name=name)
     slices = SplitChannels(config.scale, name=keras_name(f"{name}.split"))(y)
     results = []
     for i, piece in enumerate(slices[: max(config.scale - 1, 1)]):
@@ -62,8 +61,8 @@ def multi_scale_bottleneck(
             groups=config.cardinality,
             name=f"{name}.convs.{i}",
         )
-        piece = blocks.bn(piece, name=f"{name}.bns.{i}")
-        results.append(blocks.act(piece, name=f"{name}.bns.{i}.act"))
+        piece = config.norm(piece, name=f"{name}.bns.{i}")
+        results.append(blocks.act(piece, config.act, name=f"{name}.bns.{i}.act"))
     if config.scale > 1:
         last = slices[-1]
         if side_by_side:
@@ -73,13 +72,11 @@ def multi_scale_bottleneck(
     else:
         y = results[0]
     y = blocks.drop_block(y, context.drop_block, context.drop_block_size, name=f"{name}.drop_block")
-    y = blocks.conv(y, 4 * planes, 1, name=f"{name}.conv3")
-    y = blocks.bn(y, gamma="zeros", name=f"{name}.bn3")
-    return blocks.act(add_shortcut(y, x, context, config, name), name=f"{name}.relu")
+    return bottleneck_end(y, x, planes, context, config, name)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
-class Res2NetConfig(ResidualConfig):
+class Res2NetConfig(BranchConfig):
     """Numbers of a Res2Net.
 
     Attributes:
@@ -91,12 +88,14 @@ class Res2NetConfig(ResidualConfig):
     block: Block = multi_scale_bottleneck
     scale: int
     base_width: int
-    cardinality: int = 1
 
     def __post_init__(self) -> None:
+        require_count(scale=self.scale)
         super().__post_init__()
-        require(is_count(self.scale), "scale must be a positive int", scale=self.scale)
-        require_branch_width(self)
+
+    def normalised_channels(self) -> Collection[int]:
+        slices = {self.scale * self.width(planes) for planes in self.planes}
+        return {*super().normalised_channels(), *slices}
 
 
 # Variants -------------------------------------------------------------------------------------

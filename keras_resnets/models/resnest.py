@@ -13,14 +13,16 @@ That order lets one grouped convolution do the work of all groups.
 
 Departures from the paper, as in the authors' code and in timm, whose checkpoints fit: the 3x3
 average that halves the resolution stands behind the 3x3 convolution, or in front of it in the
-"fast" models of the ablation (`avd_first`); it never stands in the first stage; and where
-`output_stride` takes a stage's stride away, its average goes too.
+"fast" models of the ablation (`avd_first`), and never in the first stage. Where `output_stride`
+takes a stage's stride away, its average goes too, as in timm; the authors' code keeps an average of
+stride 1 there.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from keras import KerasTensor, layers
@@ -31,14 +33,12 @@ from keras_resnets.models import blocks
 from keras_resnets.models.residual import (
     Block,
     BlockContext,
-    ResidualConfig,
+    BranchConfig,
     Shortcut,
     Stem,
-    add_shortcut,
-    branch_width,
-    conv1x1_bn_act,
-    conv3x3_bn_drop_act,
-    require_branch_width,
+    bottleneck_end,
+    conv_norm_act,
+    spatial_conv,
 )
 from keras_resnets.models.variant import Variant, public_names
 from keras_resnets.names import keras_name
@@ -52,24 +52,20 @@ def split_attention_bottleneck(
     Source: Zhang et al., arXiv:2004.08955, figure 1 (right) and "Average Downsampling": an average,
     not the convolution, takes the stride.
     """
-    width = branch_width(planes, config)
+    width = config.width(planes)
     pooled = context.stride > 1
-    conv_context = dataclasses.replace(context, stride=1)
+    dense = context.at_stride_1()
 
-    y = conv1x1_bn_act(x, width, number=1, name=name)
+    y = conv_norm_act(x, width, config, number=1, name=name)
     if pooled and config.avd_first:
         y = blocks.average_pool(y, context.stride, name=f"{name}.avd_first")
     if config.radix:
-        y = split_attention(y, width, conv_context, config, f"{name}.conv2")
+        y = split_attention(y, width, dense, config, f"{name}.conv2")
     else:
-        y = conv3x3_bn_drop_act(
-            y, width, conv_context, number=2, groups=config.cardinality, name=name
-        )
+        y = spatial_conv(y, width, dense, config, groups=config.cardinality, number=2, name=name)
     if pooled and not config.avd_first:
         y = blocks.average_pool(y, context.stride, name=f"{name}.avd_last")
-    y = blocks.conv(y, 4 * planes, 1, name=f"{name}.conv3")
-    y = blocks.bn(y, gamma="zeros", name=f"{name}.bn3")
-    return blocks.act(add_shortcut(y, x, context, config, name), name=f"{name}.act3")
+    return bottleneck_end(y, x, planes, context, config, name)
 
 
 def split_attention(
@@ -77,7 +73,7 @@ def split_attention(
 ) -> KerasTensor:
     """Grouped 3x3 convolution whose splits are weighed by attention: keeps (N, H, W, width).
 
-    Source: Zhang et al., arXiv:2004.08955, equations 1 to 3 and figure 2.
+    Source: Zhang et al., arXiv:2004.08955, equations 1 to 3.
     """
     radix, cardinality = config.radix, config.cardinality
     x = blocks.conv(
@@ -88,9 +84,9 @@ def split_attention(
         groups=cardinality * radix,
         name=f"{name}.conv",
     )
-    x = blocks.bn(x, name=f"{name}.bn0")
+    x = config.norm(x, name=f"{name}.bn0")
     x = blocks.drop_block(x, context.drop_block, context.drop_block_size, name=f"{name}.drop")
-    x = blocks.act(x, name=f"{name}.act0")
+    x = blocks.act(x, config.act, name=f"{name}.act0")
 
     # Equation 1: sum of the splits, averaged over the image. The two commute, and averaging first
     # leaves only vectors to add.
@@ -99,7 +95,7 @@ def split_attention(
         gap = blocks.add(split(gap, radix, f"{name}.mean.split"), name=f"{name}.mean.add")
     squeezed = squeezed_width(width, radix)
     a = blocks.conv(gap, squeezed, 1, groups=cardinality, use_bias=True, name=f"{name}.fc1")
-    a = blocks.act(blocks.bn(a, name=f"{name}.bn1"), name=f"{name}.act1")
+    a = blocks.act(config.norm(a, name=f"{name}.bn1"), config.act, name=f"{name}.act1")
     a = blocks.conv(a, width * radix, 1, groups=cardinality, use_bias=True, name=f"{name}.fc2")
 
     # Equation 3.
@@ -141,7 +137,7 @@ def split(x: KerasTensor, radix: int, name: str) -> list[KerasTensor]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
-class ResNeStConfig(ResidualConfig):
+class ResNeStConfig(BranchConfig):
     """Numbers of a ResNeSt.
 
     Attributes:
@@ -157,18 +153,22 @@ class ResNeStConfig(ResidualConfig):
     stem_width: int = 32
     shortcut: Shortcut = blocks.pooled_projection
     radix: int = 2
-    cardinality: int = 1
-    base_width: int = 64
     avd_first: bool = False
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require(is_count(self.radix, 0), "radix must be an int of at least 0", radix=self.radix)
-        require_branch_width(self)
+        super().__post_init__()
         require_flag(avd_first=self.avd_first)
         if self.radix:
             for planes in self.planes:
-                self._require_whole_groups(branch_width(planes, self))
+                self._require_whole_groups(self.width(planes))
+
+    def normalised_channels(self) -> Collection[int]:
+        middles = [self.width(planes) for planes in self.planes] if self.radix else []
+        inside = {
+            n for width in middles for n in (width * self.radix, squeezed_width(width, self.radix))
+        }
+        return {*super().normalised_channels(), *inside}
 
     def _require_whole_groups(self, width: int) -> None:
         squeezed = squeezed_width(width, self.radix)

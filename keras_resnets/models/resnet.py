@@ -1,10 +1,14 @@
-"""ResNet, in its plain, c, d, s and t forms, wide, squeeze-excited, and for CIFAR.
+"""ResNet: plain, in c, d, s and t forms, wide, with attention, anti-aliased, RS, and for CIFAR.
 
 Papers:
     He et al., Deep Residual Learning for Image Recognition, arXiv:1512.03385.
     He et al., Bag of Tricks for Image Classification with CNNs, arXiv:1812.01187 (c and d forms).
     Zagoruyko and Komodakis, Wide Residual Networks, arXiv:1605.07146.
     Hu et al., Squeeze-and-Excitation Networks, arXiv:1709.01507.
+    Wang et al., ECA-Net: Efficient Channel Attention, arXiv:1910.03151.
+    Zhang, Making Convolutional Networks Shift-Invariant Again, arXiv:1904.11486 (blur).
+    Bello et al., Revisiting ResNets, arXiv:2103.07579 (RS).
+    Wu and He, Group Normalization, arXiv:1803.08494.
 
 The letters are timm's: c is the deep stem (three 3x3 convolutions), d the deep stem and the pooled
 shortcut, s a deep stem of twice the width, t a tiered deep stem and the pooled shortcut.
@@ -19,11 +23,12 @@ Departures from the papers, as in timm and torchvision, whose checkpoints fit:
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from keras import KerasTensor
 
-from keras_resnets.checks import require, require_ratio
+from keras_resnets.checks import require
 from keras_resnets.models import blocks
 from keras_resnets.models.network import BackboneOptions
 from keras_resnets.models.residual import (
@@ -33,34 +38,17 @@ from keras_resnets.models.residual import (
     FORM_T,
     Block,
     BlockContext,
+    BottleneckConfig,
     ResidualConfig,
     Shortcut,
     Stem,
+    StemPool,
     add_shortcut,
-    branch_width,
-    conv1x1_bn_act,
-    conv3x3_bn_drop_act,
-    require_branch_width,
+    antialiased_conv,
+    bottleneck,
+    branch_end,
 )
 from keras_resnets.models.variant import Variant, public_names
-
-
-def bottleneck(
-    x: KerasTensor, planes: int, context: BlockContext, config: ResNetConfig, name: str
-) -> KerasTensor:
-    """1x1, 3x3, 1x1 residual block: (N, H, W, C) -> (N, H / stride, W / stride, 4 * planes).
-
-    Source: He et al., arXiv:1512.03385, figure 5 (right). With `base_width` 128 it is the block of
-    the wide ResNets for ImageNet (arXiv:1605.07146, table 8): only the middle is wider.
-    """
-    width = branch_width(planes, config)
-    y = conv1x1_bn_act(x, width, number=1, name=name)
-    y = conv3x3_bn_drop_act(y, width, context, number=2, name=name)
-    y = blocks.conv(y, 4 * planes, 1, name=f"{name}.conv3")
-    y = blocks.bn(y, gamma="zeros", name=f"{name}.bn3")
-    if config.se_ratio:
-        y = blocks.squeeze_excite(y, config.se_ratio, name=f"{name}.se")
-    return blocks.act(add_shortcut(y, x, context, config, name), name=f"{name}.act3")
 
 
 def basic(
@@ -70,40 +58,32 @@ def basic(
 
     Source: He et al., arXiv:1512.03385, figure 5 (left).
     """
-    y = conv3x3_bn_drop_act(x, planes, context, number=1, name=name)
+    y = antialiased_conv(x, planes, context, config, number=1, name=name)
     y = blocks.conv(y, planes, 3, dilation=context.dilation, name=f"{name}.conv2")
-    y = blocks.bn(y, gamma="zeros", name=f"{name}.bn2")
-    if config.se_ratio:
-        y = blocks.squeeze_excite(y, config.se_ratio, name=f"{name}.se")
-    return blocks.act(add_shortcut(y, x, context, config, name), name=f"{name}.act2")
+    return branch_end(y, x, context, config, name, number=2)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
-class ResNetConfig(ResidualConfig):
-    """Numbers of a ResNet.
-
-    Attributes:
-        block: `bottleneck` or `basic`.
-        base_width: width of a bottleneck's 3x3 convolution where planes = 64.
-        se_ratio: squeezed by expanded width of squeeze-excite; 0 for none.
-    """
+class ResNetConfig(BottleneckConfig):
+    """Numbers and parts of a ResNet; its block is `bottleneck` or `basic`."""
 
     block: Block = bottleneck
-    base_width: int = 64
-    se_ratio: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_branch_width(self)
         require(
-            self.block is not basic or self.base_width == 64,
-            "base_width must be 64 with the basic block, which has no middle to widen",
+            self.block is not basic or (self.base_width, self.cardinality) == (64, 1),
+            "base_width must be 64 and cardinality 1 with the basic block, which has no middle to "
+            "widen or to group",
             base_width=self.base_width,
+            cardinality=self.cardinality,
         )
-        require_ratio(se_ratio=self.se_ratio)
+
+    def normalised_channels(self) -> Collection[int]:
+        return self.planes if self.block is basic else super().normalised_channels()
 
 
-# Wide ResNets for CIFAR: pre-activation ------------------------------------------------------------
+# Wide ResNets for CIFAR: pre-activation -----------------------------------------------------------
 
 
 def preactivation(
@@ -111,32 +91,33 @@ def preactivation(
 ) -> KerasTensor:
     """Norm and ReLU in front of each of two 3x3 convolutions; the sum stays as it is.
 
-    Source: Zagoruyko and Komodakis, arXiv:1605.07146, figure 1(a), after He et al.,
+    Source: Zagoruyko and Komodakis, arXiv:1605.07146, figure 1(c), "basic-wide", after He et al.,
     arXiv:1603.05027. Where the shape changes, the shortcut starts behind the first ReLU.
     """
-    y = blocks.act(blocks.bn(x, name=f"{name}.bn1"), name=f"{name}.act1")
+    y = blocks.act(config.norm(x, name=f"{name}.bn1"), config.act, name=f"{name}.act1")
     if context.stride != 1 or x.shape[-1] != planes:
         x = y
     y = blocks.conv(
         y, planes, 3, context.stride, dilation=context.first_dilation, name=f"{name}.conv1"
     )
-    y = blocks.bn(y, name=f"{name}.bn2")
+    y = config.norm(y, name=f"{name}.bn2")
     y = blocks.drop_block(y, context.drop_block, context.drop_block_size, name=f"{name}.drop_block")
-    y = blocks.act(y, name=f"{name}.act2")
+    y = blocks.act(y, config.act, name=f"{name}.act2")
     y = blocks.conv(y, planes, 3, dilation=context.dilation, name=f"{name}.conv2")
     return add_shortcut(y, x, context, config, name)
 
 
-def bare_stem(x: KerasTensor, width: int, stride: int, prefix: str) -> KerasTensor:
+def bare_stem(x: KerasTensor, config: WideResNetConfig, prefix: str) -> KerasTensor:
     """The conv stem without norm and ReLU, which the first block brings along."""
-    return blocks.conv(x, width, 7 if stride == 2 else 3, stride, name=f"{prefix}conv1")
+    size, stride = (3, 1) if config.small_inputs else (7, 2)
+    return blocks.conv(x, config.stem_width, size, stride, name=f"{prefix}conv1")
 
 
 def bare_projection(
-    x: KerasTensor, filters: int, stride: int, dilation: int, name: str
+    x: KerasTensor, filters: int, context: BlockContext, config: WideResNetConfig, name: str
 ) -> KerasTensor:
     """1x1 convolution alone: its input is normalised already."""
-    return blocks.conv(x, filters, 1, stride, name=f"{name}.0")
+    return blocks.conv(x, filters, 1, context.stride, name=f"{name}.0")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
@@ -145,17 +126,22 @@ class WideResNetConfig(ResidualConfig):
 
     block: Block = preactivation
     stem: Stem = bare_stem
+    stem_pool: StemPool = blocks.signed_max_pool
     shortcut: Shortcut = bare_projection
 
     def backbone(self, images: KerasTensor, options: BackboneOptions) -> KerasTensor:
         x = super().backbone(images, options)
-        x = blocks.bn(x, name=f"{options.prefix}norm")
-        return blocks.act(x, name=f"{options.prefix}norm.act")
+        x = self.norm(x, name=f"{options.prefix}norm")
+        return blocks.act(x, self.act, name=f"{options.prefix}norm.act")
 
 
 # Variants ----------------------------------------------------------------------------------------
 
-_SE = dict(se_ratio=1 / 16)
+_SE = dict(attention=blocks.squeeze_excite)
+_ECA = dict(attention=blocks.efficient_channel_attention)
+_AA = dict(stem_pool=blocks.average_stem_pool, antialias=blocks.average_blur)
+_BLUR = dict(stem_pool=blocks.blurred_max_pool, antialias=blocks.blur_pool)
+_RS = dict(FORM_D, stem_pool=blocks.conv_stem_pool, attention_ratio=0.25, **_SE)
 _CIFAR = dict(
     block=basic,
     planes=(16, 32, 64),
@@ -190,11 +176,11 @@ ResNet152S = Variant("resnet152s", ResNetConfig(depths=(3, 8, 36, 3), **FORM_S))
 ResNet200 = Variant("resnet200", ResNetConfig(depths=(3, 24, 36, 3)))
 ResNet200D = Variant("resnet200d", ResNetConfig(depths=(3, 24, 36, 3), **FORM_D))
 
-# arXiv:1605.07146, table 8.
+# arXiv:1605.07146, table 8 (50-2); 101-2 is torchvision's.
 WideResNet50_2 = Variant("wide_resnet50_2", ResNetConfig(depths=(3, 4, 6, 3), base_width=128))
 WideResNet101_2 = Variant("wide_resnet101_2", ResNetConfig(depths=(3, 4, 23, 3), base_width=128))
 
-# arXiv:1709.01507, table 2.
+# arXiv:1709.01507, table 2 (50, 101, 152); the others are timm's.
 SEResNet18 = Variant("seresnet18", ResNetConfig(depths=(2, 2, 2, 2), block=basic, **_SE))
 SEResNet34 = Variant("seresnet34", ResNetConfig(depths=(3, 4, 6, 3), block=basic, **_SE))
 SEResNet50 = Variant("seresnet50", ResNetConfig(depths=(3, 4, 6, 3), **_SE))
@@ -204,6 +190,37 @@ SEResNet152 = Variant("seresnet152", ResNetConfig(depths=(3, 8, 36, 3), **_SE))
 SEResNet152D = Variant("seresnet152d", ResNetConfig(depths=(3, 8, 36, 3), **FORM_D, **_SE))
 SEResNet200D = Variant("seresnet200d", ResNetConfig(depths=(3, 24, 36, 3), **FORM_D, **_SE))
 SEResNet269D = Variant("seresnet269d", ResNetConfig(depths=(3, 30, 48, 8), **FORM_D, **_SE))
+
+# arXiv:1910.03151 (its networks have the plain stem; these forms are timm's).
+ECAResNet26T = Variant("ecaresnet26t", ResNetConfig(depths=(2, 2, 2, 2), **FORM_T, **_ECA))
+ECAResNet50D = Variant("ecaresnet50d", ResNetConfig(depths=(3, 4, 6, 3), **FORM_D, **_ECA))
+ECAResNet50T = Variant("ecaresnet50t", ResNetConfig(depths=(3, 4, 6, 3), **FORM_T, **_ECA))
+ECAResNet101D = Variant("ecaresnet101d", ResNetConfig(depths=(3, 4, 23, 3), **FORM_D, **_ECA))
+ECAResNet200D = Variant("ecaresnet200d", ResNetConfig(depths=(3, 24, 36, 3), **FORM_D, **_ECA))
+ECAResNet269D = Variant("ecaresnet269d", ResNetConfig(depths=(3, 30, 48, 8), **FORM_D, **_ECA))
+ECAResNetLight = Variant("ecaresnetlight", ResNetConfig(depths=(1, 1, 11, 3), shortcut=blocks.pooled_projection, **_ECA))
+
+# Anti-aliased, timm's: by 2x2 averages (aa), by the filters of arXiv:1904.11486 (blur).
+ResNetAA34D = Variant("resnetaa34d", ResNetConfig(depths=(3, 4, 6, 3), block=basic, **FORM_D, **_AA))
+ResNetAA50 = Variant("resnetaa50", ResNetConfig(depths=(3, 4, 6, 3), **_AA))
+ResNetAA50D = Variant("resnetaa50d", ResNetConfig(depths=(3, 4, 6, 3), **FORM_D, **_AA))
+ResNetAA101D = Variant("resnetaa101d", ResNetConfig(depths=(3, 4, 23, 3), **FORM_D, **_AA))
+ResNetBlur18 = Variant("resnetblur18", ResNetConfig(depths=(2, 2, 2, 2), block=basic, **_BLUR))
+ResNetBlur50 = Variant("resnetblur50", ResNetConfig(depths=(3, 4, 6, 3), **_BLUR))
+ResNetBlur50D = Variant("resnetblur50d", ResNetConfig(depths=(3, 4, 6, 3), **FORM_D, **_BLUR))
+ResNetBlur101D = Variant("resnetblur101d", ResNetConfig(depths=(3, 4, 23, 3), **FORM_D, **_BLUR))
+
+# arXiv:2103.07579.
+ResNetRS50 = Variant("resnetrs50", ResNetConfig(depths=(3, 4, 6, 3), **_RS))
+ResNetRS101 = Variant("resnetrs101", ResNetConfig(depths=(3, 4, 23, 3), **_RS))
+ResNetRS152 = Variant("resnetrs152", ResNetConfig(depths=(3, 8, 36, 3), **_RS))
+ResNetRS200 = Variant("resnetrs200", ResNetConfig(depths=(3, 24, 36, 3), **_RS))
+ResNetRS270 = Variant("resnetrs270", ResNetConfig(depths=(4, 29, 53, 4), **_RS))
+ResNetRS350 = Variant("resnetrs350", ResNetConfig(depths=(4, 36, 72, 4), **_RS))
+ResNetRS420 = Variant("resnetrs420", ResNetConfig(depths=(4, 44, 87, 4), **_RS))
+
+# arXiv:1803.08494: groups of channels instead of the batch.
+ResNet50GN = Variant("resnet50_gn", ResNetConfig(depths=(3, 4, 6, 3), norm=blocks.group_norm))
 
 # CIFAR: arXiv:1512.03385, section 4.2 and table 6 (6n + 2 layers); arXiv:1605.07146, table 1.
 ResNet20 = Variant("resnet20", ResNetConfig(depths=(3, 3, 3), **_CIFAR), classes=10)

@@ -2,7 +2,9 @@
 
 Papers:
     Xie et al., Aggregated Residual Transformations for Deep Neural Networks, arXiv:1611.05431.
-    Hu et al., Squeeze-and-Excitation Networks, arXiv:1709.01507, table 2.
+    Hu et al., Squeeze-and-Excitation Networks, arXiv:1709.01507, table 2 (50 and 101 32x4d; the
+    others are timm's).
+    Wang et al., ECA-Net: Efficient Channel Attention, arXiv:1910.03151.
 
 `32x4d` reads: cardinality 32, base width 4: in the first stage the 3x3 convolution has 32 groups of
 4 channels. The paper draws the block in three equivalent forms (figure 3); ours is form (c), a
@@ -14,66 +16,29 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from keras import KerasTensor
-
-from keras_resnets.checks import require_ratio
 from keras_resnets.models import blocks
-from keras_resnets.models.residual import (
-    FORM_D,
-    FORM_T,
-    Block,
-    BlockContext,
-    ResidualConfig,
-    add_shortcut,
-    branch_width,
-    conv1x1_bn_act,
-    conv3x3_bn_drop_act,
-    require_branch_width,
-)
+from keras_resnets.models.residual import FORM_D, FORM_T, Block, BottleneckConfig, bottleneck
 from keras_resnets.models.variant import Variant, public_names
 
 
-def aggregated_bottleneck(
-    x: KerasTensor, planes: int, context: BlockContext, config: ResNeXtConfig, name: str
-) -> KerasTensor:
-    """1x1, grouped 3x3, 1x1 block: (N, H, W, C) -> (N, H / stride, W / stride, 4 * planes).
-
-    Source: Xie et al., arXiv:1611.05431, figure 3(c) and table 1.
-    """
-    width = branch_width(planes, config)
-    y = conv1x1_bn_act(x, width, number=1, name=name)
-    y = conv3x3_bn_drop_act(y, width, context, number=2, groups=config.cardinality, name=name)
-    y = blocks.conv(y, 4 * planes, 1, name=f"{name}.conv3")
-    y = blocks.bn(y, gamma="zeros", name=f"{name}.bn3")
-    if config.se_ratio:
-        y = blocks.squeeze_excite(y, config.se_ratio, name=f"{name}.se")
-    return blocks.act(add_shortcut(y, x, context, config, name), name=f"{name}.act3")
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
-class ResNeXtConfig(ResidualConfig):
-    """Numbers of a ResNeXt.
+class ResNeXtConfig(BottleneckConfig):
+    """Numbers and parts of a ResNeXt; its block is ResNet's, with many groups in the middle.
 
     Attributes:
         cardinality: number of groups C of the 3x3 convolutions.
         base_width: channels d of a group where planes = 64.
-        se_ratio: squeezed by expanded width of squeeze-excite; 0 for none.
     """
 
-    block: Block = aggregated_bottleneck
+    block: Block = bottleneck
     cardinality: int
     base_width: int
-    se_ratio: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_branch_width(self)
-        require_ratio(se_ratio=self.se_ratio)
 
 
 # Variants ----------------------------------------------------------------------------------------
 
-_SE = dict(se_ratio=1 / 16)
+_SE = dict(attention=blocks.squeeze_excite)
+_ECA = dict(attention=blocks.efficient_channel_attention)
 _32x4d = dict(cardinality=32, base_width=4)
 _32x8d = dict(cardinality=32, base_width=8)
 _32x16d = dict(cardinality=32, base_width=16)
@@ -99,7 +64,10 @@ SEResNeXt101_32x8d = Variant("seresnext101_32x8d", ResNeXtConfig(depths=(3, 4, 2
 SEResNeXt101_64x4d = Variant("seresnext101_64x4d", ResNeXtConfig(depths=(3, 4, 23, 3), **_64x4d, **_SE))
 SEResNeXt101D_32x8d = Variant("seresnext101d_32x8d", ResNeXtConfig(depths=(3, 4, 23, 3), **_32x8d, **FORM_D, **_SE))
 
-# CIFAR: arXiv:1611.05431, section 5.2.
+ECAResNeXt26T_32x4d = Variant("ecaresnext26t_32x4d", ResNeXtConfig(depths=(2, 2, 2, 2), **_32x4d, **FORM_T, **_ECA))
+ECAResNeXt50T_32x4d = Variant("ecaresnext50t_32x4d", ResNeXtConfig(depths=(3, 4, 6, 3), **_32x4d, **FORM_T, **_ECA))
+
+# CIFAR: arXiv:1611.05431, section 5.3.
 ResNeXt29_8x64d = Variant("resnext29_8x64d", ResNeXtConfig(cardinality=8, **_CIFAR), classes=10)
 ResNeXt29_16x64d = Variant("resnext29_16x64d", ResNeXtConfig(cardinality=16, **_CIFAR), classes=10)
 # fmt: on

@@ -4,9 +4,9 @@ Paper: Han et al., Rethinking Channel Dimensions for Efficient Model Design, arX
 (version 1: ReXNet: Diminishing Representational Bottleneck on Convolutional Neural Network).
 
 The number after the name is 100 times the width multiplier: `ReXNet150` is 1.5x. `ReXNetR` rounds
-channels to multiples of 8 (16 for 3.0x), from timm. `ReXNetPlain` has no squeeze-excite; the
-`ReXNetLite` models of the authors' repository have none either, use ReLU6 everywhere, and end in a
-wider head.
+channels to multiples of 8 (16 for 3.0x), from timm. `ReXNetPlain` has no squeeze-excite; what the
+paper calls "ReXNet (plain)" is another network. The `ReXNetLite` models of the authors' repository
+have none either, use ReLU6 everywhere, and end in a wider head.
 
 Departures from the paper, as in the authors' code and in timm, whose checkpoints fit: the shortcut
 feeds only the first channels of a block's wider output, the rest gets none; the fully connected
@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from keras import KerasTensor, layers
 
-from keras_resnets.checks import is_count, is_number, require, require_ratio
+from keras_resnets.checks import require, require_count, require_positive, require_ratio
 from keras_resnets.layers import PadChannels
 from keras_resnets.models import blocks
 from keras_resnets.models.blocks import make_divisible
-from keras_resnets.models.network import BackboneOptions, NetworkConfig
+from keras_resnets.models.network import BackboneOptions, NetworkConfig, dilated, rising
 from keras_resnets.models.variant import Variant, public_names
 from keras_resnets.names import keras_name
 
@@ -109,14 +109,14 @@ def conv_bn(
     x = blocks.conv(
         x, filters, kernel_size, stride, dilation=dilation, groups=groups, name=f"{name}.conv"
     )
-    return blocks.bn(x, name=f"{name}.bn")
+    return blocks.batch_norm(x, name=f"{name}.bn")
 
 
 def squeeze_excite_bn(x: KerasTensor, squeezed: int, *, name: str) -> KerasTensor:
     """Squeeze-excite (Hu et al., arXiv:1709.01507) with a batch norm behind its first layer."""
     gate = blocks.global_average(x, name=f"{name}.mean")
     gate = blocks.conv(gate, squeezed, 1, use_bias=True, name=f"{name}.fc1")
-    gate = blocks.act(blocks.bn(gate, name=f"{name}.bn"), name=f"{name}.act")
+    gate = blocks.act(blocks.batch_norm(gate, name=f"{name}.bn"), name=f"{name}.act")
     gate = blocks.conv(gate, x.shape[-1], 1, use_bias=True, name=f"{name}.fc2")
     gate = blocks.act(gate, "sigmoid", name=f"{name}.gate")
     return layers.Multiply(name=keras_name(f"{name}.mul"))([x, gate])
@@ -149,16 +149,9 @@ class ReXNetConfig(NetworkConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field in ("width", "depth"):
-            value = getattr(self, field)
-            require(
-                is_number(value) and 0 < value < math.inf,
-                f"{field} must be a positive number",
-                **{field: value},
-            )
+        require_positive(width=self.width, depth=self.depth)
         for field in ("initial_channels", "final_channels", "divisor"):
-            value = getattr(self, field)
-            require(is_count(value), f"{field} must be a positive int", **{field: value})
+            require_count(**{field: getattr(self, field)})
         require_ratio(se_ratio=self.se_ratio)
 
     def check(self, options: BackboneOptions) -> None:
@@ -216,29 +209,28 @@ class ReXNetConfig(NetworkConfig):
         stride = 1 if self.small_inputs else 2
         x = conv_bn(images, self.stem_channels, 3, stride, name=f"{prefix}stem")
         x = blocks.act(x, self.activation, name=f"{prefix}stem.act")
-        level, dilation = 1, 1
-        for i, plan in enumerate(plans):
+        steps = dilated([plan.stride for plan in plans], stride, options.output_stride)
+        drop_paths = rising(options.drop_path, len(plans))
+        level, previous = 1, 1
+        for i, (plan, (stride, dilation)) in enumerate(zip(plans, steps, strict=True)):
             if plan.begins_level:
                 x = blocks.pyramid_level(x, f"P{level}", prefix)
                 level += 1
-            next_dilation = dilation
-            if stride * plan.stride > options.output_stride:
-                next_dilation = dilation * plan.stride
-                plan = dataclasses.replace(plan, stride=1)
             x = inverted_bottleneck(
                 x,
-                plan,
+                dataclasses.replace(plan, stride=stride),
                 self,
-                dilation=dilation,
-                # Where a dilation begins there was a stride, hence no shortcut.
+                # The block that would have had a stride dilates as those before it; and as it
+                # would have had no shortcut, it has none.
+                dilation=previous,
                 shortcut=self.residual
-                and plan.stride == 1
-                and next_dilation == dilation
+                and stride == 1
+                and dilation == previous
                 and x.shape[-1] <= plan.channels,
-                drop_path=options.drop_path * i / max(len(plans) - 1, 1),
+                drop_path=drop_paths[i],
                 name=f"{prefix}features.{i}",
             )
-            stride, dilation = stride * plan.stride, next_dilation
+            previous = dilation
         x = blocks.pyramid_level(x, f"P{level}", prefix)
         x = conv_bn(x, self.penultimate_channels, 1, name=f"{prefix}features.{len(plans)}")
         return blocks.act(x, self.activation, name=f"{prefix}features.{len(plans)}.act")
@@ -269,7 +261,7 @@ class ReXNetLiteConfig(ReXNetConfig):
     def pre_logits(self, x: KerasTensor, prefix: str) -> KerasTensor:
         x = layers.Reshape((1, 1, x.shape[-1]), name=keras_name(f"{prefix}head.map"))(x)
         x = blocks.conv(x, 1024, 1, use_bias=True, name=f"{prefix}head.conv")
-        x = blocks.bn(x, name=f"{prefix}head.bn")
+        x = blocks.batch_norm(x, name=f"{prefix}head.bn")
         x = blocks.act(x, "relu6", name=f"{prefix}head.act")
         return layers.Flatten(name=keras_name(f"{prefix}head.flat"))(x)
 
@@ -290,7 +282,7 @@ ReXNetR150 = Variant("rexnetr_150", ReXNetConfig(width=1.5, divisor=8))
 ReXNetR200 = Variant("rexnetr_200", ReXNetConfig(width=2.0, divisor=8))
 ReXNetR300 = Variant("rexnetr_300", ReXNetConfig(width=3.0, divisor=16))
 
-# The same without squeeze-excite (`use_se=False` there).
+# ReXNet-1.0x without squeeze-excite (`use_se=False` there). Not the paper's "ReXNet (plain)".
 ReXNetPlain100 = Variant("rexnet_plain_100", ReXNetConfig(width=1.0, se_ratio=0.0))
 
 # The authors' repository, "ReXNet-lites vs. EfficientNet-lites".

@@ -15,6 +15,7 @@ import keras
 from keras import KerasTensor
 
 from keras_resnets.checks import (
+    as_plain,
     described,
     is_count,
     nearest,
@@ -26,7 +27,7 @@ from keras_resnets.graph.remat import BACKENDS, RematModel
 from keras_resnets.models import blocks
 from keras_resnets.models.network import BackboneOptions, NetworkConfig
 from keras_resnets.names import keras_name, level_name
-from keras_resnets.preparation import IMAGENET_MEAN, IMAGENET_STD
+from keras_resnets.preparation import Preparation
 from keras_resnets.weights import fit, published, source
 
 
@@ -70,6 +71,7 @@ class Variant:
         pooling: str | None = None,
         classes: int | None = None,
         classifier_activation: str | Callable | None = "softmax",
+        name: str | None = None,
         *,
         include_preprocessing: bool = False,
         output_stride: int = 32,
@@ -78,10 +80,9 @@ class Variant:
         drop_block: float = 0.0,
         remat: bool = False,
         prefix: str = "",
-        name: str | None = None,
         **config_changes: Any,
     ) -> keras.Model:
-        """Builds the model. The first seven arguments are those of `keras.applications`.
+        """Builds the model. The first eight arguments are those of `keras.applications`.
 
         Args:
             include_top: whether to end in the classifier. Without it the model returns the last
@@ -89,11 +90,12 @@ class Variant:
             weights: None for random weights; a published tag of this variant (its `pretrained`
                 lists them), `"imagenet"` being the best of a permissive licence;
                 `"hf://owner/repository"`, also with `@revision`; a folder with a `config.json`
-                and weights; or a file: `.safetensors`, `.pth`, `.pt` or `.bin` with the tensors of
-                timm, torchvision or the papers' authors, or our own `.weights.h5` or `.keras`.
-                They fit or raise; only their classifier may differ, if `classes` says so or
-                `include_top` is False, and the number of their input channels: they are summed for
-                one channel, else repeated and scaled to keep the sum.
+                and weights; or a file of safetensors, PyTorch or Keras with the tensors of timm,
+                torchvision, transformers, OpenMMLab or the papers' authors, wherever a training
+                script put them (see `load_weights`). They fit or raise; only their classifier may
+                differ or be missing, if `classes` says so or `include_top` is False, and the number
+                of their input channels: they are summed for one channel, else repeated and scaled
+                to keep the sum.
             input_tensor: a `keras.KerasTensor` to build on, instead of a new `keras.Input`.
             input_shape: `(height, width, channels)`; height and width may be None, and are if
                 nothing is given: `(None, None, 3)`.
@@ -101,6 +103,7 @@ class Variant:
                 the classifier stands on it (default `"avg"`), without it the model returns it.
             classes: number of classes; default: the checkpoint's, else 1000 (10 for CIFAR forms).
             classifier_activation: `"softmax"`, another Keras activation, or None for the logits.
+            name: name of the model; default: the variant's.
             include_preprocessing: True builds the scaling of RGB values 0 to 255 into the model,
                 with the mean and standard deviation of the weights, or else ImageNet's.
             output_stride: 8, 16 or 32, the most by which the feature map shrinks; further strides
@@ -112,7 +115,6 @@ class Variant:
                 again when their gradients need them. Nothing else changes: the model has the same
                 layers, weights and values.
             prefix: prepended to every layer's name, for two backbones in one model.
-            name: name of the model; default: the variant's.
             **config_changes: any field of the variant's `config`, for example
                 `depths=(2, 2, 2, 2)` or `small_inputs=True`.
 
@@ -133,6 +135,9 @@ class Variant:
         (1, 10)
         """
         config = _changed(self.config, config_changes)
+        classes, output_stride = as_plain(classes), as_plain(output_stride)
+        dropout, drop_path, drop_block = map(as_plain, (dropout, drop_path, drop_block))
+        input_shape = as_plain(input_shape)
         options = BackboneOptions(
             output_stride=output_stride,
             drop_path=drop_path,
@@ -179,7 +184,6 @@ class Variant:
         )
         config.check(options)
         found = source.read(self.name, weights)
-        state_dict = found and found.state_dict
 
         # Everything is checked; now build.
         images = input_tensor
@@ -187,13 +191,15 @@ class Variant:
             images = keras.Input(shape, name=keras_name(f"{prefix}image"))
         x = images
         if include_preprocessing:
-            mean, std = found.normalization if found else (IMAGENET_MEAN, IMAGENET_STD)
-            x = blocks.normalize(x, mean, std, prefix)
+            stated = (found and found.preparation) or Preparation()
+            x = blocks.normalize(x, stated.mean, stated.std, prefix)
         x = config.backbone(x, options)
+        inputs = images if input_tensor is None else _inputs_of(input_tensor)
+        state_dict = found and found.located_in(keras.Model(inputs, x), prefix)
         fresh_head = False
         if include_top:
             own_classes = fit.classes_in(state_dict, prefix) if state_dict else None
-            fresh_head = None not in (classes, own_classes) and classes != own_classes
+            fresh_head = found is not None and classes not in (None, own_classes)
             x = config.top(
                 x,
                 classes=classes or own_classes or self.classes,
@@ -205,16 +211,15 @@ class Variant:
         elif pooling:
             x = config.pool(x, pooling, prefix)
         model_class = RematModel if remat else keras.Model
-        model = model_class(
-            images if input_tensor is None else _inputs_of(input_tensor), x, name=name
-        )
+        model = model_class(inputs, x, name=name)
         if state_dict:
             fit.load_weights(
                 model, state_dict, prefix=prefix, head="fresh" if fresh_head else "load"
             )
         if fresh_head:
+            theirs = f"differs from the {own_classes} classes" if own_classes else "is no part"
             warnings.warn(
-                f"classes={classes} differs from the {own_classes} classes of {found.name!r}: "
+                f"classes={classes} {theirs} of {found.name!r}: "
                 "the backbone is loaded and the classifier starts from random weights.",
                 stacklevel=2,
             )
@@ -234,6 +239,12 @@ def _documentation() -> tuple[str, str]:
     return str(signature.replace(parameters=arguments)), inspect.getdoc(Variant.__call__)
 
 
+def _arguments() -> list[str]:
+    """Names of a builder's arguments."""
+    own = inspect.signature(Variant.__call__).parameters
+    return [name for name in own if name not in ("self", "config_changes")]
+
+
 def _changed(config: NetworkConfig, changes: dict[str, Any]) -> NetworkConfig:
     """The configuration with some fields replaced."""
     fields = [field.name for field in dataclasses.fields(config)]
@@ -241,10 +252,10 @@ def _changed(config: NetworkConfig, changes: dict[str, Any]) -> NetworkConfig:
         if key not in fields:
             raise TypeError(
                 f"{key!r} is neither an argument nor a field of {type(config).__name__}. "
-                f"{nearest(key, fields)}Its fields: {', '.join(fields)}. "
+                f"{nearest(key, [*_arguments(), *fields])}Its fields: {', '.join(fields)}. "
                 f"Received: {described({key: changes[key]})}"
             )
-    return dataclasses.replace(config, **changes)
+    return dataclasses.replace(config, **{key: as_plain(value) for key, value in changes.items()})
 
 
 def _check_names(**names: Any) -> None:
@@ -271,6 +282,12 @@ def _input_shape(
     input_shape: Any, input_tensor: Any, prefix: str, smallest: int
 ) -> tuple[int | None, int | None, int]:
     """The shape (height, width, channels) of the images, checked."""
+    require(
+        keras.config.image_data_format() == "channels_last",
+        "image_data_format must be 'channels_last'; "
+        "call keras.config.set_image_data_format('channels_last')",
+        image_data_format=keras.config.image_data_format(),
+    )
     argument = _shape_argument(input_tensor)
     if input_tensor is not None:
         if not isinstance(input_tensor, KerasTensor):
@@ -312,15 +329,14 @@ def _input_shape(
         input_shape=input_shape,
     )
     require(
-        all(size is None or size >= smallest for size in input_shape[:2]),
-        f"{argument}: height and width must be at least {smallest}, the network's stride, or None",
+        input_shape[0] not in (1, 3, 4) or input_shape[2] <= 16,
+        f"{argument} must be (height, width, channels), channels last",
         **{argument: input_shape},
     )
     require(
-        keras.config.image_data_format() == "channels_last",
-        "image_data_format must be 'channels_last'; "
-        "call keras.config.set_image_data_format('channels_last')",
-        image_data_format=keras.config.image_data_format(),
+        all(size is None or size >= smallest for size in input_shape[:2]),
+        f"{argument}: height and width must be at least {smallest}, the network's stride, or None",
+        **{argument: input_shape},
     )
     return tuple(input_shape)
 

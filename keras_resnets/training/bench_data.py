@@ -57,21 +57,21 @@ def measure(
         A `Throughput`.
 
     Raises:
-        FileNotFoundError, ValueError: as `data.load` and `data.training_batches` do.
+        FileNotFoundError, ValueError: as `data.load` and `batches.training_batches` do.
 
     Example:
 
     >>> bench_data.measure("folder:flowers", Augmentation()).images_per_second
     1720.4
     """
-    from keras_resnets.training import data  # Imports TensorFlow.
+    from keras_resnets.training import batches, data  # Import TensorFlow.
 
     require(is_number(seconds) and seconds > 0, "seconds must be above 0", seconds=seconds)
     examples = data.load(spec, "train", data_dir=data_dir)
-    batches = data.training_batches(
+    dataset = batches.training_batches(
         examples, augmentation, image_size=image_size, batch_size=batch_size, seed=0
     )
-    return throughput(batches, batch_size, seconds=seconds, warm_up=seconds / 3)
+    return throughput(batches.read(dataset), batch_size, seconds=seconds, warm_up=seconds / 3)
 
 
 def throughput(batches: Any, batch_size: int, *, seconds: float, warm_up: float) -> Throughput:

@@ -23,23 +23,8 @@ from keras_resnets.layers.scheduled_rate import ScheduledRate
 from keras_resnets.training import checkpoints
 from keras_resnets.training.checkpoints import Progress
 from keras_resnets.training.distribute import Placement
+from keras_resnets.training.errors import DivergedError, Interrupted
 from keras_resnets.training.run_folder import RunFolder
-
-
-class DivergedError(ArithmeticError):
-    """The loss or a weight is not a finite number any more."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """Somebody asked the run to stop, and its checkpoint is written.
-
-    Attributes:
-        exit_code: what a command that was stopped so returns: 130 for Ctrl-C, 143 for SIGTERM.
-    """
-
-    def __init__(self, number: int, message: str) -> None:
-        super().__init__(message)
-        self.exit_code = 128 + number
 
 
 class Interrupts:
@@ -235,6 +220,7 @@ class Steps(keras.callbacks.Callback):
         """Writes a checkpoint."""
         sync(self.model)
         arrays = checkpoints.snapshot(self._groups() | {"metrics": self.model.metrics_variables})
+        arrays |= checkpoints.constants(self.model)
         if self.average is not None:
             arrays |= self.average.arrays()
         broken = checkpoints.not_finite(arrays)
@@ -245,8 +231,9 @@ class Steps(keras.callbacks.Callback):
 
     def _add_earlier_sums(self) -> None:
         sync(self.model)
+        # A checkpoint of version 0.1 lacks the metric of a binary loss, which comes last.
         for name, variable in zip(
-            sorted(self.earlier_sums), self.model.metrics_variables, strict=True
+            sorted(self.earlier_sums), self.model.metrics_variables, strict=False
         ):
             variable.assign(ops.convert_to_tensor(variable) + self.earlier_sums[name])
         self.earlier_sums = {}
@@ -278,8 +265,8 @@ class Recorder(keras.callbacks.Callback):
     Args:
         folder: of the run.
         progress: of the run; its history grows.
-        patience: epochs without a better validation accuracy after which training stops; None for
-            never.
+        loss: name of the weighted metric that is the loss.
+        patience: epochs without a better one after which training stops; None for never.
         on_best: called when an epoch is the best so far.
         writes: False on all but one of several machines.
     """
@@ -289,12 +276,13 @@ class Recorder(keras.callbacks.Callback):
         folder: RunFolder,
         progress: Progress,
         *,
+        loss: str,
         patience: int | None,
         on_best: Callable[[], None],
         writes: bool = True,
     ) -> None:
         super().__init__()
-        self.folder, self.progress = folder, progress
+        self.folder, self.progress, self.loss = folder, progress, loss
         self.patience, self.on_best, self.writes = patience, on_best, writes
         self.began = time.monotonic()
 
@@ -304,8 +292,12 @@ class Recorder(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row = {"epoch": epoch + 1, "learning_rate": rate}
-        # Not Keras' validation loss, in which the images that fill up the last batch count.
-        row |= {key: float(value) for key, value in (logs or {}).items() if key != "val_loss"}
+        logs = {} if logs is None else logs
+        # In Keras' validation loss the places of images of weight 0, which fill up the last batch,
+        # count as images without loss. The metric of the loss' name does not count them. Keras
+        # prints what is in these logs.
+        logs["val_loss"] = logs[f"val_{self.loss}"]
+        row |= {key: float(value) for key, value in logs.items()}
         row["seconds"] = round(time.monotonic() - self.began, 2)
         self.progress.history.append(row)
         best = best_epoch(self.progress.history)
@@ -318,5 +310,10 @@ class Recorder(keras.callbacks.Callback):
 
 
 def best_epoch(history: list[dict[str, float]]) -> int:
-    """Number of the epoch of the highest validation accuracy, the first of several."""
-    return int(max(history, key=lambda row: (row["val_top1"], -row["epoch"]))["epoch"])
+    """Number of the epoch of the highest validation accuracy; of several, of the lowest loss."""
+
+    def order(row: dict[str, float]) -> tuple[float, float, float]:
+        # Version 0.1 did not note the loss.
+        return row["val_top1"], -row.get("val_loss", row["val_cross_entropy"]), -row["epoch"]
+
+    return int(max(history, key=order)["epoch"])

@@ -1,8 +1,9 @@
 """Checkpoints of a run: everything that the next step depends on, in one file.
 
 A checkpoint is a `.safetensors` file with the model's variables (weights, statistics, drop rates,
-states of the random generators), the optimizer's, the moving average and the metrics' running sums,
-and the run's progress as JSON in its metadata. It is written under another name and renamed, and
+states of the random generators) and its scaling of images, the optimizer's variables, the moving
+average and the metrics' running sums, and the run's progress as JSON in its metadata. That is all a
+run needs to go on. It is written under another name and renamed, and
 carries a SHA-256 of its tensors, so that neither a kill nor a bad disk passes for a checkpoint.
 """
 
@@ -15,7 +16,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -24,9 +25,8 @@ import safetensors
 from keras_resnets.files import write_safetensors
 
 _NAME = "step-{step:010d}.safetensors"
-_AUTOMATIC = re.compile(
-    r"\b(seed_generator|coupled_sgd|decayed_lamb|adamw|loss_scale_optimizer)_\d+"
-)
+_SCALING = ("scale", "offset")
+_AUTOMATIC = re.compile(r"\b(seed_generator|loss_scale_optimizer)_\d+")
 
 
 @dataclasses.dataclass
@@ -52,14 +52,35 @@ def snapshot(groups: Mapping[str, list[keras.Variable]]) -> dict[str, np.ndarray
 def _named(groups: Mapping[str, list[keras.Variable]]) -> dict[str, keras.Variable]:
     """Variables by their names in a checkpoint.
 
-    Keras numbers optimizers and random generators by how many a process has made; that has to go,
-    or the next process would find other names.
+    Keras numbers what nobody named by how many a process has made: random generators, and the
+    optimizer that scales losses. That has to go, or the next process would find other names.
     """
     return {
         f"{group}/{i:04d}/" + _AUTOMATIC.sub(r"\1", variable.path): variable
         for group, variables in groups.items()
         for i, variable in enumerate(variables)
     }
+
+
+def constants(model: keras.Model) -> dict[str, np.ndarray]:
+    """What weights bring along beside variables: the scaling of RGB values to what they expect.
+
+    With it a run goes on without the file that it started from.
+    """
+    layer = model.get_layer("normalize")
+    return {f"constants/{name}": np.array(getattr(layer, name)) for name in _SCALING}
+
+
+def restore_constants(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
+    """Gives a model, before it computes anything, the constants of a checkpoint."""
+    layer = model.get_layer("normalize")
+    for name in _SCALING:
+        setattr(layer, name, arrays[f"constants/{name}"].tolist())
+
+
+def has_constants(arrays: Mapping[str, np.ndarray]) -> bool:
+    """Whether a checkpoint holds them; those of version 0.1 do not."""
+    return f"constants/{_SCALING[0]}" in arrays
 
 
 def not_finite(arrays: Mapping[str, np.ndarray]) -> list[str]:
@@ -117,12 +138,16 @@ def save(
     return path
 
 
-def load_last(folder: Path) -> tuple[Path, Progress, dict[str, np.ndarray]] | None:
-    """The newest checkpoint that is whole, or None. Damaged ones are named in a warning.
+class Snapshot(NamedTuple):
+    """A checkpoint that was read."""
 
-    Returns:
-        Its path, progress and arrays.
-    """
+    path: Path
+    progress: Progress
+    arrays: dict[str, np.ndarray]
+
+
+def load_last(folder: Path) -> Snapshot | None:
+    """The newest checkpoint that is whole, or None. Damaged ones are named in a warning."""
     for path in reversed(_files(folder)):
         try:
             with safetensors.safe_open(path, framework="np") as file:
@@ -130,7 +155,7 @@ def load_last(folder: Path) -> tuple[Path, Progress, dict[str, np.ndarray]] | No
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             if metadata["sha256"] != _digest(arrays):
                 raise ValueError("its tensors differ from their checksum")
-            return path, Progress(**json.loads(metadata["progress"])), arrays
+            return Snapshot(path, Progress(**json.loads(metadata["progress"])), arrays)
         except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             warnings.warn(f"{path} is damaged and is passed over ({error}).", stacklevel=2)
     return None

@@ -1,28 +1,18 @@
-"""Images and labels on their way into training and evaluation.
-
-`load` finds a data set and checks what can be checked before training; `training_batches` and
-`evaluation_batches` make the batches, with tf.data on any Keras backend. Images are read by
-TensorFlow: JPEG (gray and CMYK too), PNG (of any depth, palettes too), GIF (the first frame), WebP,
-and BMP of 8 bits a channel. Transparency is dropped, gray is repeated to RGB, of 16 bits the higher
-8 are taken. The orientation tag of cameras (EXIF) is ignored, so that a photograph that its tag
-turns upright is seen as it was taken, as `keras_resnets.preprocessing` sees it too.
-"""
+"""Data sets: `load` finds one and checks what can be checked before its images are read."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
+import pathlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import tensorflow as tf
 
-from keras_resnets.checks import is_count, is_number, require, require_flag, require_one_of
-from keras_resnets.training import augment, datasets, images
-from keras_resnets.training.augmentation import Augmentation
-from keras_resnets.training.sources import Source
-
-SPLITS = ("train", "validation", "test")
+from keras_resnets.checks import is_count, listed, require, require_flag, require_one_of
+from keras_resnets.training import arrays, folders, records, specs
+from keras_resnets.training.sources import IndexedSource, Source
+from keras_resnets.training.splits import ALL, SPLITS, Splits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +21,13 @@ class Examples:
 
     Attributes:
         name: where it came from.
-        split: "train", "validation" or "test".
+        split: "train", "validation", "test" or "all".
         class_names: in the order of the labels.
         source: reads the examples.
         strict: whether an image that cannot be read stops the run.
         shard: `(index, count)`: this host and how many there are.
+        numbered: whether the classes have no names of their own, only numbers.
+        is_drawn: whether the split is a part of the training images, drawn by the seed.
     """
 
     name: str
@@ -44,6 +36,8 @@ class Examples:
     source: Source
     strict: bool = False
     shard: tuple[int, int] = (0, 1)
+    numbered: bool = False
+    is_drawn: bool = False
 
     @property
     def count(self) -> int:
@@ -62,7 +56,7 @@ class Examples:
 
 def load(
     spec: str | tuple | Mapping[str, tuple],
-    split: str,
+    split: str | None,
     *,
     data_dir: str | None = None,
     seed: int = 0,
@@ -76,22 +70,26 @@ def load(
 
             - `"folder:PATH"`: a subfolder for each class, named after it, with images anywhere
               below. If PATH has a folder `train` of such class folders, that is the training split,
-              and `validation` (or `val`) and `test` beside it are the others.
+              and `validation` and `test` beside it are the others; usual names (`training`,
+              `valid`, `val`, `dev`, `testing`, `eval`) in any case of letters will do. Hidden
+              folders and those of systems are passed over.
             - `"tfds:NAME"`, `"tfds:NAME/CONFIG"` or `"tfds:NAME/CONFIG:VERSION"`: a data set
               that tensorflow-datasets has already prepared; nothing is downloaded. A colon may
               stand for the slash in front of CONFIG. Where it has no validation split, its test
               split is that.
-            - `"tfrecord:GLOB"`: TFRecords with `image/encoded` and `image/class/label`, gzipped if
-              named so. Files whose names begin with `train`, `val` or `test` are those splits.
-              Names of classes are the lines of `classes.txt` in their folder, if there is one. All
-              records are read once, to count them and check their labels.
+            - `"tfrecord:GLOB"`, or a folder: TFRecords with `image/encoded` and
+              `image/class/label`, gzipped if named so. Files whose names begin with the name of a
+              split are that. Names of classes are the lines of `classes.txt` in their folder, if
+              there is one. All records are read once, to count them and check their labels.
             - `"digits"`: scikit-learn's 8x8 digits, always split into 1,437 and 360.
             - `(images, labels)`: uint8 arrays (N, H, W) or (N, H, W, 1 or 3) and integers (N,).
             - a mapping of splits to such pairs.
 
             Where there is no validation split, it is a seeded tenth of the training images: of
             each class a tenth, except of records, which are drawn without regard to class.
-        split: "train", "validation" or "test".
+        split: "train", "validation" or "test"; "all" for all images of a data set without splits;
+            None for what a model is usually evaluated on: validation images if the data set comes
+            with such, else its test images, else all.
         data_dir: where prepared tfds data sets are; None is tfds' usual place.
         seed: of that tenth.
         strict: whether unreadable and empty image files are errors instead of warnings.
@@ -103,10 +101,11 @@ def load(
     Raises:
         FileNotFoundError: if there is no such folder, file or prepared data set.
         ValueError: if an argument is wrong, the data set has no such split, a class has no image, a
-            label is out of range, or the splits have other classes.
+            label is out of range, the splits have other classes, or folders are no classes.
 
     Warns:
-        UserWarning: of files that are left out, because they are empty or of another format.
+        UserWarning: of files and folders that are left out, because they are empty, of another
+            format or beside the splits; of classes of which a split has no images.
 
     Example:
 
@@ -114,7 +113,9 @@ def load(
     >>> examples.class_names, examples.count
     (('daisy', 'rose'), 1280)
     """
-    require_one_of(SPLITS, split=split)
+    require(split is None or isinstance(split, str), "split must be a name or None", split=split)
+    if split is not None:
+        require_one_of((*SPLITS, ALL), split=split)
     require(
         is_count(seed, 0) and seed < 2**31, "seed must be an int from 0 to 2**31 - 1", seed=seed
     )
@@ -127,302 +128,42 @@ def load(
         "shard must be (index, count), with an index from 0 to count - 1",
         shard=shard,
     )
-    name, class_names, source = datasets.find(
-        spec, split, data_dir=data_dir, seed=seed, strict=strict
-    )
+    found = _find(spec, data_dir, strict)
+    split = found.usual if split is None else split
+    source = found.source(split, seed)
     require(
         source.count > 0,
-        f"the data set must have images for the split {split!r}; {name} has none",
+        f"the data set must have images for the split {split!r}; {found.name} has none",
         split=split,
     )
-    return Examples(name, split, tuple(class_names), source, strict, shard)
-
-
-def steps_per_epoch(examples: Examples, batch_size: int) -> int:
-    """Full batches in an epoch, at least one. `batch_size` is that of one host."""
-    _require_batch(batch_size)
-    return max(examples.count // (batch_size * examples.shard[1]), 1)
-
-
-def evaluation_steps(examples: Examples, batch_size: int) -> int:
-    """Batches that `evaluation_batches` has, as many on every host."""
-    _require_batch(batch_size)
-    return math.ceil(math.ceil(examples.count / examples.shard[1]) / batch_size)
-
-
-# TensorFlow's autograph has nothing to do here, as conditions are written as `tf.cond`; to look for
-# some takes it a second.
-@tf.autograph.experimental.do_not_convert
-def training_batches(
-    examples: Examples,
-    augmentation: Augmentation,
-    *,
-    image_size: int,
-    batch_size: int,
-    seed: int,
-    start_step: int = 0,
-) -> tf.data.Dataset:
-    """Endless batches of augmented images and soft labels.
-
-    Every batch is a function of the seed and its step. Starting at step k therefore gives the
-    batches k, k + 1, ... of an uninterrupted run, at no cost where images can be read by number
-    (folders, arrays) and at that of skipping k batches of encoded records within the epoch where
-    they cannot. Epochs follow each other without a gap: no image is dropped to fill a batch.
-
-    An image that cannot be decoded is named in a warning, and the next readable one of the batch
-    takes its place; if `examples.strict`, it stops the run.
-
-    Args:
-        examples: what `load` returned.
-        augmentation: what to do with the images and labels.
-        image_size: side of the square images.
-        batch_size: images a batch, of this host.
-        seed: of the order and the augmentation.
-        start_step: how many batches to leave out.
-
-    Returns:
-        A dataset of `(images, labels)`: float32 `(batch_size, image_size, image_size, 3)`, RGB from
-        0 to 255, and float32 `(batch_size, classes)`.
-
-    Raises:
-        ValueError: if an argument is out of its range.
-        tf.errors.InvalidArgumentError: while iterating, of an unreadable image if
-            `examples.strict`, which the message names, and of a batch without any readable image.
-
-    Example:
-
-    >>> batches = training_batches(
-    ...     examples, Augmentation(mixup=0.2), image_size=224, batch_size=64, seed=0
-    ... )
-    """
-    _require_batch(batch_size)
-    _require_size(image_size)
-    require(
-        is_count(seed, 0) and seed < 2**31, "seed must be an int from 0 to 2**31 - 1", seed=seed
-    )
-    require(is_count(start_step, 0), "start_step must be a number of steps", start_step=start_step)
-    index, hosts = examples.shard
-    start = start_step * batch_size
-    shuffled = examples.source.shuffled(seed, start, examples.shard)
-    # A number that no other image of any host or epoch has.
-    numbers = tf.data.Dataset.counter(start * hosts + index, hosts)
-    numbered = tf.data.Dataset.zip(shuffled, numbers).map(
-        lambda example, number: {**example, "number": number, "real": True}
+    if isinstance(source, IndexedSource):  # Of records the labels are read only in passing.
+        counts = source.class_counts(len(found.class_names))
+        missing = [name for name, n in zip(found.class_names, counts, strict=True) if not n]
+        if missing:
+            names = listed(missing, most=5)
+            warnings.warn(
+                f"The split {split!r} has no images of these classes: {names}.", stacklevel=2
+            )
+    return Examples(
+        found.name,
+        split,
+        found.class_names,
+        source,
+        strict,
+        shard,
+        found.numbered,
+        found.is_drawn(split),
     )
 
-    def prepare(example):
-        image_seed = tf.random.fold_in(tf.constant([seed, 1]), example["number"])
-        crop_seed, change_seed = tf.unstack(tf.random.split(image_seed, 2))
-        image = images.training_crop(example["image"], image_size, augmentation, crop_seed)
-        return augment.augment_image(image, augmentation, change_seed)
 
-    def finish(step, batch):
-        batch = _fill(batch)
-        labels = tf.one_hot(batch["label"], len(examples.class_names))
-        step_seed = tf.random.fold_in(tf.constant([seed, 2]), step * hosts + index)
-        pixels = tf.cast(batch["image"], tf.float32)
-        return augment.augment_batch(pixels, labels, augmentation, step_seed)
-
-    batches = _decoded(
-        numbered.batch(batch_size, drop_remainder=True),
-        prepare,
-        image_size,
-        batch_size,
-        examples.strict,
-    )
-    return batches.enumerate(start_step).map(finish, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
-
-
-@tf.autograph.experimental.do_not_convert
-def evaluation_batches(
-    examples: Examples,
-    *,
-    image_size: int,
-    batch_size: int,
-    crop_pct: float = 0.875,
-    interpolation: str = "bicubic",
-) -> tf.data.Dataset:
-    """Batches in which every readable image of this host's share counts exactly once.
-
-    Images are resized with antialiasing, the shorter side to `floor(image_size / crop_pct)`, and
-    cropped at the centre: the geometry, and the rounding to whole grey levels, of
-    `keras_resnets.preprocessing.Preprocessor`. The last batch is filled up with images of weight
-    0, as is the place of an image that cannot be decoded (which is named in a warning, or stops
-    the run if `examples.strict`). All hosts have the same number of batches. So metrics must be
-    weighted ones: `weighted_metrics` in `model.compile`.
-
-    Args:
-        examples: what `load` returned.
-        image_size: side of the square images.
-        batch_size: images a batch, of this host.
-        crop_pct: side of the crop as a fraction of the shorter side.
-        interpolation: "bilinear" or "bicubic".
-
-    Returns:
-        A dataset of `(images, labels, weights)`: float32 `(batch_size, image_size, image_size,
-        3)`, RGB from 0 to 255; one-hot float32 `(batch_size, classes)`; float32 `(batch_size,)`.
-        In the order of `examples.dataset`.
-
-    Raises:
-        ValueError: if an argument is out of its range.
-        tf.errors.InvalidArgumentError: while iterating, of an unreadable image if
-            `examples.strict`; the message names it.
-
-    Example:
-
-    >>> for images, labels, weights in evaluation_batches(examples, image_size=224, batch_size=64):
-    ...     correct += weights @ (model(images).argmax(1) == labels.argmax(1))
-    """
-    _require_batch(batch_size)
-    _require_size(image_size)
-    require(
-        is_number(crop_pct) and 0 < crop_pct <= 1,
-        "crop_pct must be a number above 0 and at most 1",
-        crop_pct=crop_pct,
-    )
-    require(
-        interpolation in ("bilinear", "bicubic"),
-        "interpolation must be 'bilinear' or 'bicubic'",
-        interpolation=interpolation,
-    )
-
-    def prepare(example):
-        image = images.decode(example["image"])
-        return images.centre_crop(image, image_size, crop_pct, interpolation)
-
-    def finish(batch):
-        weights = tf.cast(batch["own"] & batch["real"], tf.float32)
-        # Black, not a copy of another image that fills the gap.
-        seen = tf.where(weights[:, None, None, None] > 0, batch["image"], 0)
-        return (
-            tf.cast(seen, tf.float32),
-            tf.one_hot(batch["label"], len(examples.class_names)),
-            weights,
-        )
-
-    rows = examples.dataset.map(lambda example: {**example, "real": True})
-    # Of the whole split, as a host may have no image at all.
-    filler = examples.source.in_order((0, 1)).take(1).map(_filler)
-    size = evaluation_steps(examples, batch_size) * batch_size
-    rows = rows.concatenate(filler.repeat()).take(size)
-    batches = _decoded(
-        rows.batch(batch_size, drop_remainder=True),
-        prepare,
-        image_size,
-        batch_size,
-        examples.strict,
-    )
-    return batches.map(finish, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
-
-
-# Decoding, and what becomes of images that cannot be decoded --------------------------------------
-
-
-def _decoded(
-    batches: tf.data.Dataset,
-    prepare: Callable[[dict[str, tf.Tensor]], tf.Tensor],
-    image_size: int,
-    batch_size: int,
-    strict: bool,
-) -> tf.data.Dataset:
-    """Batches of encoded images to batches of uint8 images, each made by `prepare`.
-
-    A graph cannot catch the error of an image that cannot be decoded; tf.data can only leave that
-    image out. So that batches stay what their step says they are, each goes through the decoder
-    with a row more, an end mark that cannot fail. What is missing in front of a row is filled by
-    repeating that row, and the end mark knows the names. Rows that are not `real` are not decoded.
-
-    Returns:
-        A dataset of dicts: `image` and the other entries, and two bools for each row: `own`,
-        whether the row is the image that belongs there, and `end`, whether it is filled by the end
-        mark for want of a later readable image.
-    """
-
-    def with_end_mark(batch):
-        names = tf.io.serialize_tensor(batch["id"])
-        rows = {
-            key: tf.concat([value, tf.zeros_like(value[:1])], 0) for key, value in batch.items()
-        }
-        rows["names"] = tf.concat([tf.fill([batch_size], ""), [names]], 0)
-        rows["row"] = tf.range(batch_size + 1)
-        return rows
-
-    def decode(row):
-        shape = [image_size, image_size, 3]
-        image = tf.cond(
-            row["real"] & (row["row"] < batch_size),
-            lambda: tf.cast(prepare(row) + 0.5, tf.uint8),  # A quarter of what is copied below.
-            lambda: tf.zeros(shape, tf.uint8),
-        )
-        return {**row, "image": tf.ensure_shape(image, shape)}
-
-    def fill_gap(last_row, row):
-        gap = (row["row"] - last_row - 1) % (batch_size + 1)
-        return row["row"], (gap, row)
-
-    def repeated(gap, row):
-        rows = {key: tf.repeat(value[None], gap + 1, 0) for key, value in row.items()}
-        return {**rows, "own": tf.range(gap + 1) == gap}
-
-    def checked(rows):
-        names = tf.io.parse_tensor(rows.pop("names")[-1], tf.string)
-        batch = {key: value[:batch_size] for key, value in rows.items()}
-        batch["end"] = batch.pop("row") == batch_size
-        names = tf.boolean_mask(names, ~batch["own"])
-        with tf.control_dependencies([_report(names, strict)]):
-            return {key: tf.identity(value) for key, value in batch.items()}
-
-    rows = batches.map(with_end_mark).unbatch()
-    decoded = rows.map(decode, tf.data.AUTOTUNE).ignore_errors()
-    complete = decoded.scan(tf.constant(batch_size), fill_gap).map(repeated)
-    return complete.rebatch(batch_size + 1, drop_remainder=True).map(checked)
-
-
-def _report(names: tf.Tensor, strict: bool) -> tf.Operation:
-    """Names the images that could not be decoded: in a warning, or in an error if `strict`."""
-
-    def report(names):
-        rule = "images must be whole JPEG, PNG, GIF, WebP or BMP files that TensorFlow can decode"
-        if strict:
-            raise ValueError(f"{rule}. Cannot be decoded: {datasets.listed(names.numpy())}")
-        for name in names.numpy():  # One warning a file, so that Python shows each only once.
-            warnings.warn(f"{rule}. Skipped: {name.decode()}", stacklevel=1)
-
-    def call():
-        with tf.control_dependencies([tf.py_function(report, [names], [])]):
-            return tf.constant(True)
-
-    return tf.cond(tf.size(names) > 0, call, lambda: tf.constant(True)).op
-
-
-def _fill(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Puts the first rows of a batch where its last ones have no image."""
-    end = batch["end"]
-    check = tf.debugging.assert_equal(
-        tf.reduce_all(end),
-        False,
-        "a batch must have at least one image that can be decoded. Clean the data set, or take "
-        "larger batches",
-    )
-
-    def filled():
-        rows = tf.range(tf.size(end))
-        readable = tf.math.count_nonzero(~end, dtype=tf.int32)
-        rows %= readable  # The end mark fills only the end.
-        return {key: tf.gather(value, rows) for key, value in batch.items()}
-
-    with tf.control_dependencies([check]):
-        return tf.cond(tf.reduce_any(end), filled, lambda: dict(batch))
-
-
-def _filler(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """A row like the example, without an image."""
-    return {**{key: tf.zeros_like(value) for key, value in example.items()}, "real": False}
-
-
-def _require_batch(batch_size: int) -> None:
-    require(is_count(batch_size), "batch_size must be 1 or more", batch_size=batch_size)
-
-
-def _require_size(image_size: int) -> None:
-    require(is_count(image_size), "image_size must be 1 or more pixels", image_size=image_size)
+def _find(spec: str | tuple | Mapping[str, tuple], data_dir: str | None, strict: bool) -> Splits:
+    if isinstance(spec, Mapping):
+        return arrays.find_arrays(spec)
+    if isinstance(spec, (tuple, list)):
+        return arrays.find_arrays({"train": spec})
+    kind, rest = specs.parsed(spec)
+    if kind == "digits":
+        return arrays.find_digits()
+    if kind == "folder":
+        return folders.find_folder(pathlib.Path(rest), strict)
+    return records.find_tfds(rest, data_dir) if kind == "tfds" else records.find_records(rest)

@@ -14,16 +14,13 @@ import dataclasses
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_resnets.checks import is_count, require
-
-# Where the coordinator listens when Slurm does not say: as JAX, by the job's number.
-_FIRST_PORT, _PORTS = 61440, 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +30,8 @@ class Processes:
     Attributes:
         count: how many there are.
         index: which one this is.
-        coordinator: `HOST:PORT` of the first; None if there is only this one.
+        coordinator: `HOST:PORT` of the first; None if there is only this one, or if JAX is to find
+            the first by itself.
     """
 
     count: int = 1
@@ -103,33 +101,22 @@ def find_processes(
     coordinator: str | None = None,
     num_processes: int | None = None,
     process_id: int | None = None,
-    environment: Mapping[str, str] | None = None,
 ) -> Processes:
-    """The processes of this run: what is given, else what Slurm or Kubernetes say.
-
-    Slurm's `srun` sets `SLURM_NTASKS`, `SLURM_PROCID` and `SLURM_STEP_NODELIST`, whose first node
-    coordinates. An indexed job of Kubernetes sets `JOB_COMPLETION_INDEX`; the coordinator's address
-    and the number of processes have to be given there.
+    """The processes of this run: what is given, else those that Slurm's `srun` has started.
 
     Args:
-        coordinator: `HOST:PORT` of the first process.
+        coordinator: `HOST:PORT` of the first process. What is left out under `srun`, JAX finds.
         num_processes: how many there are.
         process_id: which one this is, from 0.
-        environment: variables; default: this process's.
 
     Raises:
         ValueError: if the three do not make sense together.
     """
-    environment = os.environ if environment is None else environment
-    if "SLURM_STEP_NODELIST" in environment and int(environment.get("SLURM_NTASKS", 1)) > 1:
-        port = _FIRST_PORT + int(environment.get("SLURM_JOB_ID", 0)) % _PORTS
-        first = first_host(environment["SLURM_STEP_NODELIST"])
-        coordinator = coordinator or f"{first}:{port}"
-        num_processes = num_processes or int(environment["SLURM_NTASKS"])
-        process_id = int(environment["SLURM_PROCID"]) if process_id is None else process_id
-    if num_processes not in (None, 1) and process_id is None:
-        index = environment.get("JOB_COMPLETION_INDEX")
-        process_id = None if index is None else int(index)
+    tasks = int(os.environ.get("SLURM_NTASKS", 1))
+    by_slurm = "SLURM_STEP_NODELIST" in os.environ and tasks > 1  # In a step, not beside one.
+    if by_slurm:
+        num_processes = num_processes or tasks
+        process_id = int(os.environ["SLURM_PROCID"]) if process_id is None else process_id
     if num_processes in (None, 1) and coordinator is None and process_id in (None, 0):
         return Processes()
     received = dict(coordinator=coordinator, num_processes=num_processes, process_id=process_id)
@@ -139,18 +126,12 @@ def find_processes(
         **received,
     )
     require(
-        isinstance(coordinator, str) and re.fullmatch(r".+:\d+", coordinator) is not None,
+        (coordinator is None and by_slurm)
+        or (isinstance(coordinator, str) and re.fullmatch(r".+:\d+", coordinator) is not None),
         "coordinator must be HOST:PORT of the first process",
         **received,
     )
     return Processes(num_processes, process_id, coordinator)
-
-
-def first_host(nodes: str) -> str:
-    """The first node of Slurm's list: `"gpu[03-05,9],cpu1"` begins with `gpu03`."""
-    match = re.match(r"([^\[,]+)(?:\[([^\]]+)\])?([^,]*)", nodes)
-    name, numbers, rest = match.groups()
-    return name + re.split(r"[-,]", numbers)[0] + rest if numbers else name
 
 
 def place(processes: Processes, *, devices: int | None = None) -> Placement:
@@ -224,11 +205,12 @@ def _place_jax(processes: Processes, devices: int | None) -> Placement:
     if processes.count > 1:
         # Does nothing where there are accelerators, which bring their own.
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        keras.distribution.initialize(
-            job_addresses=processes.coordinator,
-            num_processes=processes.count,
-            process_id=processes.index,
-        )
+        jax.distributed.initialize(processes.coordinator, processes.count, processes.index)
+        if os.environ.get("SLURM_STEP_NUM_NODES") == str(processes.count):
+            # One process a machine has all accelerators of it; of Slurm's processes JAX gives each
+            # one, as if there were one process for each accelerator.
+            jax.config.update("jax_cuda_visible_devices", "all")
+            jax.config.update("jax_rocm_visible_devices", "all")
     local = jax.local_devices()
     _require_devices(devices, len(local))
     every = jax.devices()

@@ -5,18 +5,19 @@ from __future__ import annotations
 import dataclasses
 import heapq
 import itertools
-import os
-from pathlib import Path
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_resnets import catalog
-from keras_resnets.checks import require
-from keras_resnets.training import data
+from keras_resnets.checks import listed, nearest, require
+from keras_resnets.loading import Classifier
+from keras_resnets.preparation import Preparation
+from keras_resnets.training.batches import evaluation_batches, read
 from keras_resnets.training.data import Examples
-from keras_resnets.weights.published import Pretrained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +72,11 @@ class Evaluation:
         """Share of the images whose class is among the five likeliest."""
         return float(self.in_top5.sum() / self.count)
 
+    @property
+    def summary(self) -> str:
+        """`"top-1 97.22%, top-5 100.00% of 360 images"`."""
+        return f"top-1 {self.top1:.2%}, top-5 {self.top5:.2%} of {self.count:,} images"
+
     def by_class(self) -> list[dict[str, Any]]:
         """For each class its name, images, recall (its own accuracy), precision and top-5."""
         images, taken = self.confusion.sum(1), self.confusion.sum(0)
@@ -108,65 +114,63 @@ def _ratio(part: float, whole: float) -> float | None:
 
 
 def evaluate(
-    model: keras.Model,
+    classifier: Classifier,
     examples: Examples,
     *,
-    image_size: int,
-    crop_pct: float,
     batch_size: int,
-    interpolation: str = "bicubic",
+    preparation: Preparation | None = None,
     worst: int = 16,
 ) -> Evaluation:
     """Runs a model once over every image of a split.
 
     Args:
-        model: from RGB images 0 to 255, float32 (batch, height, width, 3), to probabilities
-            (batch, classes).
+        classifier: what `Located.build_classifier` returns.
         examples: the split, whole; see `data.load`.
-        image_size: side of the images.
-        crop_pct: side of the central crop as a fraction of the shorter side.
         batch_size: images a step; it changes nothing but the speed.
-        interpolation: how images are resized.
+        preparation: how images are resized and cropped; default: the classifier's.
         worst: how many of the worst images are kept.
 
     Raises:
-        ValueError: if the model has other classes than the data, or no image can be read.
+        ValueError: if the data has classes that the model does not have, or no image can be read.
     """
-    classes = len(examples.class_names)
+    preparation = preparation or classifier.preparation
     require(
-        model.output_shape[-1] == classes,
-        f"model must have the classes of the data; {examples.name} has {classes} and the model "
-        f"{model.output_shape[-1]}",
-        model=model.name,
+        preparation.size[0] == preparation.size[1],
+        "image_size must be that of a square",
+        image_size=preparation.size,
     )
+    classes = classifier.model.outputs[0].shape[-1]
+    names, outputs = match_classes(examples, classifier.class_names, classes)
     confusion, in_top5 = np.zeros((classes, classes), np.int64), np.zeros(classes, np.int64)
     entropy, kept, order = 0.0, [], itertools.count()
-    ids = (example["id"].decode() for example in _ids(examples))
-    for images, labels, weights in data.evaluation_batches(
+    ids = _ids(examples)
+    batches = evaluation_batches(
         examples,
-        image_size=image_size,
-        crop_pct=crop_pct,
+        image_size=preparation.size[0],
+        crop_pct=preparation.crop_pct,
+        interpolation=preparation.interpolation,
         batch_size=batch_size,
-        interpolation=interpolation,
-    ):
+    )
+    for images, labels, weights in read(batches):
         images = np.asarray(images)
-        probabilities = keras.ops.convert_to_numpy(model.predict_on_batch(images))
+        probabilities = classifier.probabilities(images)
         real = np.asarray(weights) > 0
-        names = list(itertools.islice(ids, len(real)))
+        batch_ids = list(itertools.islice(ids, len(real)))
         # Stable, so that equal probabilities stay in the classes' order.
         ranking = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
         for i in np.flatnonzero(real):
-            label = int(np.argmax(labels[i]))
+            label = outputs[int(np.argmax(labels[i]))]
             probability = float(probabilities[i, label])
             confusion[label, ranking[i, 0]] += 1
             in_top5[label] += label in ranking[i]
             entropy -= float(np.log(max(probability, keras.config.epsilon())))
             # A heap of the worst: the smallest is the best of them, so it is the one to go.
-            item = (-probability, next(order), i, names[i], label, int(ranking[i, 0]), images[i])
+            predicted = int(ranking[i, 0])
+            item = (-probability, next(order), i, batch_ids[i], label, predicted, images[i])
             (heapq.heappush if len(kept) < worst else heapq.heappushpop)(kept, item)
     require(confusion.sum() > 0, "the split must have readable images", data=examples.name)
     return Evaluation(
-        class_names=examples.class_names,
+        class_names=names,
         confusion=confusion,
         in_top5=in_top5,
         cross_entropy=entropy / int(confusion.sum()),
@@ -177,88 +181,56 @@ def evaluate(
     )
 
 
-def _ids(examples: Examples):
+def _ids(examples: Examples) -> Iterator[str]:
     """The examples' ids in order; nothing is decoded."""
-    return examples.dataset.map(lambda example: {"id": example["id"]}).as_numpy_iterator()
+    ids = examples.dataset.map(lambda example: example["id"])
+    return (name.numpy().decode("utf-8", "backslashreplace") for name in read(ids))
 
 
-@dataclasses.dataclass(frozen=True)
-class Subject:
-    """A model to be evaluated and how its images are prepared.
-
-    Attributes:
-        model: from RGB images 0 to 255 to probabilities.
-        image_size: side of its images.
-        crop_pct: side of the central crop as a fraction of the shorter side.
-        interpolation: how images are resized.
-        published: what is known of its checkpoint, if it is one of the catalog.
-    """
-
-    model: keras.Model
-    image_size: int
-    crop_pct: float
-    interpolation: str
-    published: Pretrained | None = None
-
-
-def load_subject(
-    source: str | os.PathLike,
-    weights: str | None = None,
-    *,
-    classes: int | None = None,
-    image_size: int | None = None,
-    crop_pct: float | None = None,
-) -> Subject:
-    """What `keras-resnets evaluate --model` names.
+def match_classes(
+    examples: Examples, known: Sequence[tuple[str, str]] | None, classes: int
+) -> tuple[tuple[str, ...], list[int]]:
+    """Which output of a model stands for each class of the data: that of the same name.
 
     Args:
-        source: a run's folder (its best weights), a `.keras` file that takes RGB values 0 to 255
-            and returns probabilities, or the name of an architecture or published checkpoint.
-        weights: for the name of an architecture, as for `create_model`.
-        classes: of the data, for a message before a model is built.
-        image_size: instead of the model's own.
-        crop_pct: instead of the model's own.
+        examples: the data. Classes of it may be missing; where it only numbers them, a number is a
+            place among the outputs.
+        known: label and description of each output, as in `Classifier`. Where they are not known,
+            classes are matched by their places, and have to be as many.
+        classes: how many outputs the model has.
+
+    Returns:
+        Names of the model's outputs, and the number of the output of each class of the data.
 
     Raises:
-        ValueError: if there is no such model or file.
+        ValueError: if the data has a class that the model does not have.
     """
-    path = Path(source)
-    interpolation, published = "bicubic", None
-    if (path / "best.keras").is_file() or path.suffix == ".keras":
-        require(weights is None, "weights must be left out: the model has its own", weights=weights)
-        config = {}
-        if path.is_dir():
-            from keras_resnets.training.run_folder import RunFolder
-
-            config = RunFolder(path).read_json("config.json")["recipe"]
-            path = path / "best.keras"
-        require(path.is_file(), "model must be a file that exists", model=os.fspath(source))
-        model = keras.saving.load_model(path, compile=False)
-        own_size = config.get("eval_image_size") or config.get("image_size")
-        own_size, own_crop = own_size or model.input_shape[1] or 224, config.get("crop_pct", 0.875)
-    else:
-        variant, published = catalog.find_tagged(os.fspath(source))
-        if published is None and (weights is None or weights in variant.pretrained):
-            published = variant.pretrained.get(weights or "") or _imagenet(variant)
-            weights = published.tag
+    theirs = examples.class_names
+    rule = "model must have the classes of the data"
+    if known is None or examples.numbered:
         require(
-            published is None or classes in (None, published.classes),
-            f"model must have the classes of the data; {os.fspath(source)} has "
-            f"{published and published.classes}",
-            classes=classes,
+            len(theirs) == classes or (examples.numbered and len(theirs) < classes),
+            f"{rule}; {examples.name} has {len(theirs)} and the model {classes}",
+            classes=listed(theirs),
         )
-        model = variant(weights=weights or published.tag, include_preprocessing=True)
-        own_size, own_crop = 224, 0.875
-        if published is not None:
-            own_size = published.input_size[0]
-            own_crop, interpolation = published.crop_pct, published.interpolation
-            if published.test_input_size is not None:
-                own_size = published.test_input_size[0]
-                own_crop = published.test_crop_pct or own_crop
-    return Subject(model, image_size or own_size, crop_pct or own_crop, interpolation, published)
+        names = tuple(label for label, _ in known) if known else theirs
+        return names + tuple(map(str, range(len(names), classes))), list(range(len(theirs)))
+    labels = [_normal(label) for label, _ in known]
+    # A description of ImageNet is a list of names, and has two cranes: both have to be labelled.
+    texts = [{text, *text.split(", ")} for text in (_normal(text) for _, text in known)]
+    counts = Counter(itertools.chain(*texts))
+    places = {name: place for place, text in enumerate(texts) for name in text if counts[name] == 1}
+    places |= {label: place for place, label in enumerate(labels)}
+    unknown = [name for name in theirs if _normal(name) not in places]
+    require(
+        not unknown,
+        f"{rule}; {examples.name} has others, and it has {listed(label for label, _ in known)}",
+        nearest(unknown[0], labels) if unknown else "",
+        unknown=unknown[:12],
+    )
+    return tuple(label for label, _ in known), [places[_normal(name)] for name in theirs]
 
 
-def _imagenet(variant) -> Pretrained:
-    from keras_resnets.weights import published
-
-    return published.find(variant.name, "imagenet")
+def _normal(name: str) -> str:
+    """A name as all systems write it: an accented letter may be one character or two."""
+    return unicodedata.normalize("NFC", name)

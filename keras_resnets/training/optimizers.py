@@ -6,6 +6,10 @@ Three ways to decay a weight w, which Keras' `weight_decay` argument does not te
     decoupled   w shrinks by the factor 1 - lr d beside the update (AdamW; Keras' `weight_decay`)
     in LAMB     d w is part of the update whose size the trust ratio sets
 
+Only kernels of convolutions and dense layers are decayed, in all of them. That is not everybody's
+rule: fb.resnet.torch and the authors of ResNeXt decay every parameter, biases and batch norms
+included; torchvision's recipe exempts batch norms and decays the classifier's bias.
+
 With momentum m the coupled decay is itself gathered up by the momentum, to d w / (1 - m) at last:
 with m = 0.9 Keras' decoupled decay of the same d would be ten times too weak.
 """
@@ -84,24 +88,51 @@ class DecayedLamb(keras.optimizers.Lamb):
 
     def update_step(self, gradient, variable, learning_rate):
         """One variable's update; gradients are already averaged, accumulated and clipped."""
-        rate = ops.cast(learning_rate, variable.dtype)
-        gradient = ops.cast(gradient, variable.dtype)
-        step = ops.cast(self.iterations + 1, variable.dtype)
-        index = self._get_variable_index(variable)
-        first, second = self._momentums[index], self._velocities[index]
-        self.assign_add(first, (gradient - first) * (1 - self.beta_1))
-        self.assign_add(second, (ops.square(gradient) - second) * (1 - self.beta_2))
-        corrected = first / (1 - ops.power(ops.cast(self.beta_1, variable.dtype), step))
-        spread = ops.sqrt(second / (1 - ops.power(ops.cast(self.beta_2, variable.dtype), step)))
-        update = corrected / (spread + self.epsilon)
+        weights = ops.copy(ops.convert_to_tensor(variable))
+        # Where a variable is zero, Keras' trust ratio is 1: at the rate 1 it becomes minus the step
+        # of Adam, and so tells what Keras keeps to itself.
+        self.assign(variable, ops.zeros_like(weights))
+        super().update_step(gradient, variable, 1.0)
+        update = -ops.convert_to_tensor(variable)
         if self.decay and is_decayed(variable):
-            update = update + self.decay * variable
-            size, length = _norm(variable), _norm(update)
+            update = update + self.decay * weights
+            size, length = _norm(weights), _norm(update)
             either_zero = ops.logical_or(size == 0, length == 0)
             update = update * ops.where(
                 either_zero, 1.0, size / ops.where(either_zero, 1.0, length)
             )
-        self.assign_sub(variable, rate * update)
+        self.assign(variable, weights - ops.cast(learning_rate, weights.dtype) * update)
+
+    def get_config(self):
+        return {**super().get_config(), "decay": self.decay}
+
+
+@keras.saving.register_keras_serializable(package="keras_resnets")
+class DecayedAdamW(keras.optimizers.Adam):
+    """AdamW that knows by itself what it decays: kernels shrink by `rate * decay` beside the step.
+
+    Keras' own has to be told which variables to leave alone and forgets them when it is saved: a
+    loaded one decays biases and batch norms, too.
+
+    Args:
+        learning_rate: float or schedule.
+        decay: strength of the decay.
+        **kwargs: those of `keras.optimizers.Adam`; `weight_decay` stays out.
+
+    Source:
+        Loshchilov and Hutter, arXiv:1711.05101, algorithm 2.
+    """
+
+    def __init__(self, learning_rate=0.001, *, decay: float = 0.0, **kwargs) -> None:
+        super().__init__(learning_rate, **kwargs)
+        self.decay = decay
+
+    def update_step(self, gradient, variable, learning_rate):
+        """One variable's update; gradients are already averaged, accumulated and clipped."""
+        if self.decay and is_decayed(variable):
+            rate = ops.cast(learning_rate, variable.dtype)
+            self.assign_sub(variable, rate * self.decay * ops.convert_to_tensor(variable))
+        super().update_step(gradient, variable, learning_rate)
 
     def get_config(self):
         return {**super().get_config(), "decay": self.decay}
@@ -112,18 +143,13 @@ def _norm(values):
 
 
 def make_optimizer(
-    recipe: Recipe,
-    learning_rate: float | LearningRateSchedule,
-    model: keras.Model,
-    *,
-    accumulate: int = 1,
+    recipe: Recipe, learning_rate: float | LearningRateSchedule, *, accumulate: int = 1
 ) -> keras.optimizers.Optimizer:
     """The optimizer of a recipe.
 
     Args:
         recipe: see `Recipe`.
         learning_rate: a float or a schedule; see `schedules.learning_rate`.
-        model: whose variables will be trained.
         accumulate: batches whose gradients are averaged before the weights move.
 
     Returns:
@@ -140,16 +166,10 @@ def make_optimizer(
             momentum=float(recipe.momentum),
             nesterov=recipe.nesterov,
             l2=recipe.weight_decay,
+            name="coupled_sgd",
             **shared,
         )
+    decayed = {"beta_1": recipe.momentum, "decay": recipe.weight_decay, **shared}
     if recipe.optimizer == "lamb":
-        return DecayedLamb(
-            beta_1=recipe.momentum, epsilon=1e-6, decay=recipe.weight_decay, **shared
-        )
-    optimizer = keras.optimizers.AdamW(
-        beta_1=recipe.momentum, weight_decay=recipe.weight_decay, **shared
-    )
-    optimizer.exclude_from_weight_decay(
-        var_list=[v for v in model.trainable_variables if not is_decayed(v)]
-    )
-    return optimizer
+        return DecayedLamb(epsilon=1e-6, name="decayed_lamb", **decayed)
+    return DecayedAdamW(name="adamw", **decayed)

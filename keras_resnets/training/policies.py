@@ -153,8 +153,15 @@ def rotate(image: tf.Tensor, degrees: tf.Tensor) -> tf.Tensor:
 
 
 # Operations by name, at a level from 0 (weakest) to 1 (strongest), with a sign of 1 or -1 for those
-# that have a direction. Ranges: Cubuk et al., arXiv:1805.09501, table 6; translation is 150 of the
-# 331 pixels there.
+# that have a direction. Magnitudes are those of AutoAugment's table 6 (Cubuk et al.,
+# arXiv:1805.09501), translation being 150 of the 331 pixels there. Implementations differ in what
+# the table leaves open, and these are a choice among them:
+#
+# - Solarize and Posterize grow stronger with the level, as in torchvision (8 to 4 bits). In timm's
+#   original form they grow weaker: it keeps 4 to 8 bits and inverts from 0 to 256.
+# - Color, Contrast and Sharpness of AutoAugment have the factor 0.1 + 1.8 level, so that a middle
+#   level changes nothing, as in timm and in the code of ResNeSt's authors. torchvision has
+#   1 +- 0.9 level, which RandAugment has here.
 Operation = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 GEOMETRIC: dict[str, Operation] = {
     "ShearX": lambda image, level, sign: shear_x(image, 0.3 * level * sign),
@@ -288,6 +295,9 @@ def rand_augment(
 ) -> tf.Tensor:
     """So many operations, each drawn anew from the paper's 14, at a magnitude from 0 to 10.
 
+    Every one is applied. timm's form has Invert and SolarizeAdd in place of Identity and applies
+    each operation with probability a half, so that an image of its has about half as many.
+
     Source:
         Cubuk et al., arXiv:1909.13719. As in timm's "increasing" form, a larger magnitude is
         always a larger change, in either direction.
@@ -311,7 +321,9 @@ def aug_mix(
 
     Source:
         Hendrycks et al., arXiv:1912.02781, algorithm 1 and appendix B; without the consistency
-        loss.
+        loss. Ranges are AutoAugment's here. The authors' code keeps 4 bits less 0.4 a level, 4 or 3
+        at this severity where 8 or 7 are kept here, and translates by up to a third of the side in
+        place of 45 %.
     """
     seeds = tf.unstack(tf.random.split(seed, 6))
     shares = -tf.math.log(1 - tf.random.stateless_uniform([width], seeds[0]))

@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from keras_resnets.files import atomic_write, write_text
+from keras_resnets.training.callbacks import best_epoch
 from keras_resnets.training.evaluate import Evaluation
 from keras_resnets.training.run_folder import RunFolder
 
@@ -29,7 +30,7 @@ def write_report(
 
     Args:
         folder: of the run.
-        config: what the run was told; see `train.RunConfig.as_dict`.
+        config: what the run was told; see `RunConfig.as_dict`.
         versions: of the packages.
         history: what was measured, one mapping an epoch.
         evaluation: of the best weights.
@@ -130,7 +131,6 @@ def _report(
     history: Sequence[Mapping[str, float]],
     evaluation: Evaluation,
 ) -> str:
-    best = max(history, key=lambda row: (row["val_top1"], -row["epoch"]))
     seconds = sum(row["seconds"] for row in history)
     facts = {
         "data": config["data"],
@@ -138,7 +138,7 @@ def _report(
         "weights at the start": config["weights"] or "random",
         "recipe": config["recipe"]["name"],
         "epochs": f"{len(history)} of {config['recipe']['epochs']}",
-        "best epoch": int(best["epoch"]),
+        "best epoch": best_epoch(history),
         "time in epochs": f"{seconds:.0f} s",
         "seed": config["seed"],
         "images evaluated": evaluation.count,
@@ -146,7 +146,8 @@ def _report(
         "top-5": f"{evaluation.top5:.2%}",
         "cross-entropy": f"{evaluation.cross_entropy:.4f}",
     }
-    by_class = sorted(evaluation.by_class(), key=lambda row: (row["recall"] or 0, row["class"]))
+    by_class = [row for row in evaluation.by_class() if row["images"]]
+    by_class.sort(key=lambda row: (row["recall"], row["class"]))
     return "\n".join(
         [
             f"# {config['model']} on {config['data']}",

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_resnets.files import UNFINISHED, write_text
+import filelock
+
+from keras_resnets.files import UNFINISHED, os_errors_named, write_text
+
+_LOCK = ".lock"
 
 
 class RunFolder:
@@ -41,12 +46,47 @@ class RunFolder:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the folder, which is made if need be, for one run alone.
+
+        The system lets go of the lock when its process ends, by whatever: a lock file that was left
+        behind is no obstacle. A folder that was made and stays empty goes again.
+
+        Raises:
+            BlockingIOError: if another run holds it.
+            FileExistsError: if there is a file of that name.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise FileExistsError(f"out must be a folder. Received: out={str(self)!r}")
+        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        with os_errors_named(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(self / _LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise BlockingIOError(
+                "out must be the folder of no run that is going on: another process trains in it. "
+                f"Received: out={str(self)!r}"
+            ) from None
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                (self / _LOCK).unlink()
+            lock.release()
+            for folder in made:
+                with contextlib.suppress(OSError):  # It holds something.
+                    folder.rmdir()
+
     def is_empty(self) -> bool:
         """Whether a run can begin here: there is nothing, or only what a kill left of the start."""
         if not self.path.exists():
             return True
         return self.path.is_dir() and all(
             path.name.startswith(UNFINISHED)
+            or path.name == _LOCK
             or (path == self.checkpoints and path.is_dir() and not any(path.iterdir()))
             for path in self.path.iterdir()
         )

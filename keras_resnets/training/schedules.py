@@ -112,7 +112,8 @@ class DropBlockSchedule(keras.callbacks.Callback):
         model: as it was built, with the rates of the last epoch.
 
     Source:
-        Ghiasi et al., arXiv:1810.12890, section 3.1 (scheduled DropBlock).
+        Ghiasi et al., arXiv:1810.12890, section 3 (scheduled DropBlock). ResNeSt's authors
+        move it by `(epoch + 1) / epochs`; here the first epoch has none.
     """
 
     def __init__(self, recipe: Recipe, model: keras.Model) -> None:

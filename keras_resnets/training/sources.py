@@ -12,6 +12,7 @@ shuffled order that depends on seed and epoch alone, which `as_dataset` does not
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from typing import Protocol
 
@@ -22,6 +23,7 @@ from keras_resnets.checks import require
 
 SHUFFLE_BUFFER = 8192  # Records, still encoded: about 1 GB of ImageNet.
 FILES_AT_ONCE = 16
+VALIDATION_SHARE = 10  # One in so many, where there is no validation split.
 
 
 class Source(Protocol):
@@ -34,6 +36,12 @@ class Source(Protocol):
 
     def shuffled(self, seed: int, start: int, shard: tuple[int, int]) -> tf.data.Dataset:
         """Endless epochs of this host's share, from its example number `start` on."""
+
+    def part(self, validation: bool, seed: int) -> Source:
+        """A tenth of the examples, drawn by the seed, for validation; or the others."""
+
+    def class_counts(self, classes: int) -> np.ndarray:
+        """How many examples there are of each class, over all hosts."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,10 +79,22 @@ class IndexedSource:
 
         return self._examples(places.map(example_number))
 
+    def part(self, validation: bool, seed: int) -> IndexedSource:
+        """See `Source`. A tenth of each class, but one image of two or more."""
+        chosen = _stratified(self.labels, validation, seed)
+        return IndexedSource(
+            self.labels[chosen],
+            self.ids[chosen],
+            lambda number: self.read(tf.gather(tf.constant(chosen), number)),
+        )
+
+    def class_counts(self, classes: int) -> np.ndarray:
+        return np.bincount(self.labels, minlength=classes)
+
     def _examples(self, numbers: tf.data.Dataset) -> tf.data.Dataset:
         with tf.device("CPU"):
             labels = tf.constant(self.labels, tf.int64)
-            ids = tf.constant(self.ids, tf.string)
+            ids = tf.constant(list(map(os.fsencode, self.ids)), tf.string)
 
         def example(number):
             return {"image": self.read(number), "label": labels[number], "id": ids[number]}
@@ -93,7 +113,7 @@ def from_arrays(images: np.ndarray, labels: np.ndarray) -> IndexedSource:
 def from_files(paths: np.ndarray, labels: np.ndarray) -> IndexedSource:
     """Image files, named by their paths."""
     with tf.device("CPU"):
-        names = tf.constant(paths, tf.string)
+        names = tf.constant(list(map(os.fsencode, paths)), tf.string)  # Of whatever bytes.
     return IndexedSource(labels, paths, lambda number: tf.io.read_file(names[number]))
 
 
@@ -110,7 +130,7 @@ class RecordSource:
         lengths: how many records each holds.
         parse: from a serialised record to its image and label.
         compression: "" or "GZIP".
-        part: None for all records; else `(first, last, seed)`, of a seeded permutation of the
+        part_of: None for all records; else `(first, last, seed)`, of a seeded permutation of the
             records the places from `first` up to, not including, `last`.
     """
 
@@ -118,11 +138,11 @@ class RecordSource:
     lengths: tuple[int, ...]
     parse: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
     compression: str = ""
-    part: tuple[int, int, int] | None = None
+    part_of: tuple[int, int, int] | None = None
 
     @property
     def count(self) -> int:
-        return sum(self.lengths) if self.part is None else self.part[1] - self.part[0]
+        return sum(self.lengths) if self.part_of is None else self.part_of[1] - self.part_of[0]
 
     def in_order(self, shard: tuple[int, int]) -> tf.data.Dataset:
         index, hosts = shard
@@ -154,6 +174,18 @@ class RecordSource:
         epochs = tf.data.Dataset.counter(first_epoch)
         return self._parsed(epochs.flat_map(epoch_records).skip(skipped))
 
+    def part(self, validation: bool, seed: int) -> RecordSource:
+        """See `Source`. Records are drawn without regard to their class."""
+        first = _held_out(self.count)
+        places = (0, first, seed) if validation else (first, self.count, seed)
+        return dataclasses.replace(self, part_of=places)
+
+    def class_counts(self, classes: int) -> np.ndarray:
+        """See `Source`. All records are read."""
+        labels = self.in_order((0, 1)).map(lambda example: example["label"])
+        found = np.fromiter(labels.as_numpy_iterator(), np.int64)
+        return np.bincount(found, minlength=classes)
+
     def _records(self, files: tf.data.Dataset) -> tf.data.Dataset:
         """Numbers of files to the records of this part: (id, serialised)."""
         names = tf.constant(self.files)
@@ -161,7 +193,7 @@ class RecordSource:
 
         def records_of(file):
             records = tf.data.TFRecordDataset(names[file], self.compression).enumerate()
-            if self.part is not None:
+            if self.part_of is not None:
                 records = records.filter(lambda number, _: self._keeps(firsts[file] + number))
             return records.map(
                 lambda number, record: (names[file] + ":" + tf.strings.as_string(number), record)
@@ -180,14 +212,36 @@ class RecordSource:
 
     def _keeps(self, number: tf.Tensor) -> tf.Tensor:
         """Whether records, by their numbers over all files, belong to this part."""
-        first, last, seed = self.part
+        first, last, seed = self.part_of
         place = tf.random.experimental.index_shuffle(number, [seed, 0], sum(self.lengths) - 1)
         return (place >= first) & (place < last)
 
     def _kept_records(self) -> np.ndarray:
         """How many records of each file belong to this part."""
-        if self.part is None:
+        if self.part_of is None:
             return np.array(self.lengths)
         files = np.repeat(np.arange(len(self.files)), self.lengths)
         kept = self._keeps(tf.range(sum(self.lengths), dtype=tf.int64)).numpy()
         return np.bincount(files[kept], minlength=len(self.files))
+
+
+# A validation split, where a data set has none ----------------------------------------------------
+
+
+def _stratified(labels: np.ndarray, validation: bool, seed: int) -> np.ndarray:
+    """Numbers of the examples of a split, drawn class by class: a tenth of each is validation.
+
+    Of a class with at least two images, each split gets one.
+    """
+    generator = np.random.default_rng(seed)
+    chosen = []
+    for label in np.unique(labels):
+        numbers = generator.permutation(np.flatnonzero(labels == label))
+        first = _held_out(len(numbers))
+        chosen.append(numbers[:first] if validation else numbers[first:])
+    return np.sort(np.concatenate(chosen))
+
+
+def _held_out(count: int) -> int:
+    """How many of some images are for validation: a tenth, but one of two or more."""
+    return max(round(count / VALIDATION_SHARE), int(count > 1))

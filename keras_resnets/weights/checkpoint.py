@@ -2,63 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO, NamedTuple
 
 import h5py
+import ml_dtypes
 import numpy as np
 import safetensors
 
-from keras_resnets.checks import listed
-from keras_resnets.weights import layouts
-
-# PyTorch's count of batches that a batch norm has seen: an integer, without meaning here.
-COUNTER = "num_batches_tracked"
-
-# What training scripts call the weights inside a `.pth`, in the order in which they are looked for.
-_NESTED = ("state_dict", "model", "model_ema", "state_dict_ema")
-# What nn.DataParallel and torch.compile put in front of every name.
-_WRAPPERS = ("module.", "_orig_mod.")
-
-
-class StateDict(NamedTuple):
-    """Arrays of a file.
-
-    Attributes:
-        source: what the file is called in messages.
-        layout: `"torch"`: `layer1.0.conv1.weight`, arrays in PyTorch's axis order; `"keras"`:
-            `layer1_0_conv1/0`, the layer's variables numbered, in Keras' axis order.
-        arrays: array of each name.
-    """
-
-    source: str
-    layout: str
-    arrays: Mapping[str, np.ndarray]
+from keras_resnets.preparation import stated_by_rescaling
+from keras_resnets.weights import layouts, pickles
+from keras_resnets.weights.state_dict import StateDict, Unreadable, as_array
 
 
 def read(path: str | os.PathLike) -> StateDict:
     """Reads a file of weights.
 
-    Names that PyTorch's wrappers prefix (`module.`, `_orig_mod.`) lose the prefix, and the layouts
-    of `layouts` become timm's. A `.pth` may hold its tensors under `"state_dict"`, `"model"`,
-    `"model_ema"` or `"state_dict_ema"`; the first of them that is there counts, so averaged (EMA)
-    weights are taken only from a file that has no others.
+    The names are the file's, but for the layouts of `layouts`, which become timm's; `keys.located`
+    finds the model's names among them.
 
     Args:
-        path: the file. Its ending decides how it is read: `.safetensors`; `.pth`, `.pt` or `.bin`,
-            which need PyTorch; `.weights.h5` or `.keras`, written by Keras.
+        path: a file of safetensors, of PyTorch (which must be installed for it), or of Keras
+            (`.weights.h5`, `.keras`). Its content decides how it is read, not its ending.
 
     Returns:
-        The arrays of the file. Floating-point numbers of any precision are float32.
+        All tensors of the file, and its metadata. Floating-point numbers of any precision are
+        float32.
 
     Raises:
-        ValueError: if the ending is another, the file is damaged or wants to run code, a value is
-            not finite, or PyTorch is needed and not installed.
+        ValueError: if the file is of another format, damaged or wants to run code, or PyTorch is
+            needed and not installed.
         FileNotFoundError: if there is no such file.
 
     Example:
@@ -67,45 +46,32 @@ def read(path: str | os.PathLike) -> StateDict:
     (64, 64, 1, 1)
     """
     path = os.fspath(path)
-    if not is_readable(path):
-        raise ValueError(f"weights must be a file ending in {ENDINGS}. Received: {path!r}")
-    layout, reader = next(found for end, found in _READERS.items() if path.endswith(end))
-    arrays = reader(path)
-    if layout == "torch":
-        arrays = layouts.to_timm(_unwrapped(arrays))
-    return checked(StateDict(os.path.basename(path), layout, arrays))
+    kind = _kind_of(path)
+    arrays = {name: as_array(array) for name, array in kind.read(path).items()}
+    if kind.layout == "torch":
+        arrays = layouts.to_timm(arrays)
+    return StateDict(os.path.basename(path), kind.layout, arrays, kind.metadata(path))
+
+
+def read_metadata(path: str | os.PathLike) -> dict[str, str]:
+    """The texts that a file has about itself, without its tensors; see `StateDict.metadata`.
+
+    Raises:
+        ValueError: if the file is of no format that `read` knows, or damaged.
+        FileNotFoundError: if there is no such file.
+
+    Example:
+
+    >>> Facts(read_metadata("best.safetensors")).preparation.size
+    (224, 224)
+    """
+    path = os.fspath(path)
+    return _kind_of(path).metadata(path)
 
 
 def is_readable(path: str) -> bool:
-    """Whether `read` knows a file's ending."""
-    return path.endswith(tuple(_READERS))
-
-
-def checked(file: StateDict) -> StateDict:
-    """A checkpoint whose numbers are weights: finite, float32, and no integers among them.
-
-    Raises:
-        ValueError: if a tensor has a value that is not finite or holds integers (a quantised
-            network's mean nothing without their scales).
-    """
-    arrays, infinite, integers = {}, [], []
-    for name, array in file.arrays.items():
-        # NumPy does not count its extension bfloat16 among the floating-point types.
-        if np.issubdtype(array.dtype, np.floating) or array.dtype.name == "bfloat16":
-            # Some networks of PyTorch's come in half precision; ours compute what Keras is told.
-            array = array.astype(np.float32, copy=False)
-            if not np.isfinite(array).all():
-                infinite.append(name)
-        elif file.layout == "torch" and not name.endswith(COUNTER):
-            integers.append(f"{name} ({array.dtype})")
-        arrays[name] = array
-    for rule, names in (
-        ("weights must be finite; these hold NaN or infinity", infinite),
-        ("weights must be floating-point numbers; these are not", integers),
-    ):
-        if names:
-            raise ValueError(f"{rule}: {listed(sorted(names))}. Received: {file.source!r}")
-    return file._replace(arrays=arrays)
+    """Whether a name ends as files of weights do."""
+    return path.endswith(ENDINGS)
 
 
 def _unreadable(kind: str, path: str, error: Any) -> ValueError:
@@ -115,148 +81,87 @@ def _unreadable(kind: str, path: str, error: Any) -> ValueError:
     )
 
 
-# Layouts of PyTorch ------------------------------------------------------------------------------
+@contextlib.contextmanager
+def _opened(path: str, kind: str) -> Iterator[BinaryIO]:
+    """A file, open; what is wrong with it is said in our words.
 
-
-def _read_safetensors(path: str) -> dict[str, np.ndarray]:
+    The readers get the open file, not its path, which need not be in the system's encoding.
+    """
     try:
-        # The library's own message for a folder is about a device.
-        with open(path, "rb"), safetensors.safe_open(path, framework="np") as file:
-            names = list(file.keys())
-            types = {name: file.get_slice(name).get_dtype() for name in names}
-            arrays = {name: file.get_tensor(name) for name in names if types[name] != "BF16"}
-        return arrays | _bfloat16_tensors(path, [name for name in names if types[name] == "BF16"])
+        with open(path, "rb") as file:
+            yield file
     except FileNotFoundError:
         raise
     except (
-        safetensors.SafetensorError,
         OSError,
         ValueError,
         KeyError,
-        TypeError,  # A type that NumPy lacks, such as float8.
-        AttributeError,  # The same in older versions.
+        TypeError,
+        AttributeError,
+        EOFError,
+        RuntimeError,  # From a zip file: encrypted, or compressed in a way that Python lacks.
+        zipfile.BadZipFile,
+        zlib.error,
+        safetensors.SafetensorError,
     ) as error:
-        raise _unreadable("safetensors", path, error) from error
+        raise _unreadable(kind, path, error) from error
 
 
-def _bfloat16_tensors(path: str, names: list[str]) -> dict[str, np.ndarray]:
-    """The tensors of a type that NumPy lacks.
-
-    The library has checked the header before, so its offsets can be trusted.
-    """
-    if not names:
-        return {}
-    arrays = {}
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        for name in names:
-            begin, end = header[name]["data_offsets"]
-            file.seek(8 + length + begin)
-            halves = np.frombuffer(file.read(end - begin), "<u2")
-            arrays[name] = _widened(halves).reshape(header[name]["shape"])
-    return arrays
+# safetensors -------------------------------------------------------------------------------------
 
 
-def _widened(halves: np.ndarray) -> np.ndarray:
-    """Numbers in bfloat16, given as uint16, in float32, of which they are the upper halves."""
-    return (halves.astype(np.uint32) << 16).view(np.float32)
+def _read_safetensors(path: str) -> dict[str, Any]:
+    with _opened(path, "safetensors"), safetensors.safe_open(path, framework="np") as file:
+        return {name: _tensor(file, name) for name in file.keys()}  # noqa: SIM118
 
 
-def _read_pth(path: str) -> dict[str, np.ndarray]:
-    """PyTorch's own format: a pickle, of which only tensors and containers are unpickled."""
-    with _opened(path, "PyTorch"):
-        pass
+def _tensor(file: Any, name: str) -> np.ndarray | Unreadable:
     try:
-        import torch
+        return file.get_tensor(name)
+    except (AttributeError, TypeError):  # Of a type that NumPy lacks, such as float8.
+        part = file.get_slice(name)
+        return Unreadable(tuple(part.get_shape()), part.get_dtype())
+
+
+def _safetensors_metadata(path: str) -> dict[str, str]:
+    with _opened(path, "safetensors"), safetensors.safe_open(path, framework="np") as file:
+        return dict(file.metadata() or {})
+
+
+# PyTorch -----------------------------------------------------------------------------------------
+
+
+def _read_pth(path: str) -> dict[str, Any]:
+    try:
+        with _opened(path, "PyTorch") as file:
+            return pickles.read(file)
     except ImportError as error:
         raise ValueError(
             "weights in PyTorch's format need PyTorch to be read; install it with "
             '`pip install "keras-resnets[torch]"`, or use a .safetensors file. '
             f"Received: {path!r}"
         ) from error
-    try:
-        # With weights_only PyTorch builds nothing but tensors and plain containers; a file that
-        # asks for more is refused, and never read in another way.
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        tensors = _state_dict(content, torch.Tensor)
-        return {name: _as_array(tensor, torch) for name, tensor in tensors.items()}
-    except Exception as error:  # A damaged pickle makes it raise whatever it happens to meet.
-        reason = str(error).split("\n")[0] or type(error).__name__
-        if "weights_only" in str(error) or "Unsupported" in str(error):
-            reason = "it holds more than tensors, and code in a file is never run"
-        raise _unreadable("PyTorch", path, reason) from error
 
 
-def _opened(path: str, kind: str):
-    """The file, open; what cannot be opened is refused in our words."""
-    try:
-        return open(path, "rb")
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise _unreadable(kind, path, error) from error
+def _no_metadata(path: str) -> dict[str, str]:
+    return {}
 
 
-def _state_dict(content: Any, tensor_type: type) -> Mapping[str, Any]:
-    """The mapping from names to tensors, wherever a training script put it."""
-    while isinstance(content, Mapping):
-        if content and all(isinstance(value, tensor_type) for value in content.values()):
-            return content
-        nested = [content[key] for key in _NESTED if isinstance(content.get(key), Mapping)]
-        if not nested:
-            others = [str(k) for k, v in content.items() if not isinstance(v, tensor_type)]
-            raise ValueError(
-                f"it holds no tensors by name, nor under {' or '.join(map(repr, _NESTED))}; "
-                f"what else it holds: {listed(others)}"
-            )
-        content = nested[0]
-    raise ValueError(f"it holds a {type(content).__name__} instead of tensors by name")
+# Keras -------------------------------------------------------------------------------------------
 
 
-def _as_array(tensor, torch) -> np.ndarray:
-    tensor = tensor.detach()
-    return (tensor.to(torch.float32) if tensor.is_floating_point() else tensor).numpy()
+def _read_weights_h5(path: str) -> dict[str, Any]:
+    with _opened(path, ".weights.h5") as file:
+        return _read_h5(file)
 
 
-def _unwrapped(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Without the prefixes of wrappers: they stand in front of all names or none."""
-    arrays = dict(arrays)
-    while arrays:
-        prefix = next((p for p in _WRAPPERS if all(n.startswith(p) for n in arrays)), None)
-        if prefix is None:
-            break
-        arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
-    return arrays
+def _read_keras(path: str) -> dict[str, Any]:
+    """The weights inside a saved model."""
+    with _opened(path, ".keras") as file, zipfile.ZipFile(file) as archive:
+        return _read_h5(io.BytesIO(archive.read("model.weights.h5")))
 
 
-# Layouts of Keras --------------------------------------------------------------------------------
-
-
-def _read_weights_h5(path: str) -> dict[str, np.ndarray]:
-    return _read_h5(path, path, ".weights.h5")
-
-
-def _read_keras(path: str) -> dict[str, np.ndarray]:
-    """The weights inside a saved model; its architecture is not looked at."""
-    with _opened(path, ".keras") as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                content = io.BytesIO(archive.read("model.weights.h5"))
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            KeyError,
-            OSError,
-            ValueError,
-            EOFError,
-            RuntimeError,  # Encrypted, or compressed in a way that Python lacks.
-        ) as error:
-            raise _unreadable(".keras", path, error) from error
-    return _read_h5(content, path, ".keras")
-
-
-def _read_h5(file: str | io.BytesIO, path: str, kind: str) -> dict[str, np.ndarray]:
+def _read_h5(file: BinaryIO) -> dict[str, Any]:
     """Keras numbers layers by class; beside it stands the layer's name, which we go by."""
     arrays = {}
 
@@ -271,24 +176,109 @@ def _read_h5(file: str | io.BytesIO, path: str, kind: str) -> dict[str, np.ndarr
                 # Keras marks what HDF5 has no type for.
                 is_bfloat16 = array.attrs.get("dtype") == "bfloat16"
                 values = np.asarray(array)
-                arrays[f"{name}/{key}"] = _widened(values.view("<u2")) if is_bfloat16 else values
+                arrays[f"{name}/{key}"] = values.view(ml_dtypes.bfloat16) if is_bfloat16 else values
 
-    try:
-        with h5py.File(file) as content:
-            content.visititems(collect)
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise _unreadable(kind, path, error) from error
+    with h5py.File(file) as content:
+        content.visititems(collect)
+        if not arrays and "model_weights" in content:
+            raise ValueError("it is of Keras 2; save its model again as .keras")
     return arrays
 
 
-_READERS = {
-    ".safetensors": ("torch", _read_safetensors),
-    ".pth": ("torch", _read_pth),
-    ".pt": ("torch", _read_pth),
-    ".bin": ("torch", _read_pth),
-    ".weights.h5": ("keras", _read_weights_h5),
-    ".keras": ("keras", _read_keras),
-}
-ENDINGS = ", ".join(list(_READERS)[:-1]) + f" or {list(_READERS)[-1]}"
+# What a saved model says beside its layers: another file in the archive, which Keras leaves alone.
+_FACTS = "keras_resnets.json"
+
+
+def add_facts(path: str | os.PathLike, facts: Mapping[str, Any]) -> None:
+    """Writes facts about its weights into a `.keras` file; `read_metadata` reads them."""
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(_FACTS, json.dumps(facts))
+
+
+def _keras_metadata(path: str) -> dict[str, str]:
+    """What a saved model says of its weights, or how ours of its layers prepare images."""
+    with _opened(path, ".keras") as file, zipfile.ZipFile(file) as archive:
+        if _FACTS in archive.namelist():
+            return {k: json.dumps(v) for k, v in json.loads(archive.read(_FACTS)).items()}
+        config = json.loads(archive.read("config.json"))
+        stated = next(filter(None, map(_stated_by_layer, _objects(config))), {})
+    return {key: json.dumps(value) for key, value in stated.items()}
+
+
+def _stated_by_layer(layer: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a layer's configuration says about images; None for other layers."""
+    kind, config = layer.get("class_name"), layer.get("config")
+    if not isinstance(config, dict):
+        return None
+    if kind == "Preprocessor":
+        fields = ("crop_pct", "interpolation", "mean", "std")
+        return {"input_size": [3, *config["size"]], **{field: config[field] for field in fields}}
+    if kind == "Rescaling" and config["name"].endswith("normalize"):
+        return stated_by_rescaling(config["scale"], config["offset"])
+    return None
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    """All objects in a JSON value, from the outside in."""
+    if isinstance(value, dict):
+        yield value
+    if isinstance(value, (dict, list)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _objects(inner)
+
+
+# Which of them ------------------------------------------------------------------------------------
+
+
+class _Kind(NamedTuple):
+    """A format: the layout of its names, what reads its tensors, and what its metadata."""
+
+    layout: str
+    read: Callable[[str], dict[str, Any]]
+    metadata: Callable[[str], dict[str, str]]
+    endings: tuple[str, ...]
+
+
+_SAFETENSORS = _Kind("torch", _read_safetensors, _safetensors_metadata, (".safetensors",))
+_PTH = _Kind("torch", _read_pth, _no_metadata, (".pth", ".pt", ".bin", ".ckpt", ".pth.tar"))
+_H5 = _Kind("keras", _read_weights_h5, _no_metadata, (".weights.h5",))
+_KERAS = _Kind("keras", _read_keras, _keras_metadata, (".keras",))
+_KINDS = (_SAFETENSORS, _PTH, _H5, _KERAS)
+ENDINGS = tuple(ending for kind in _KINDS for ending in kind.endings)
+
+
+def _kind_of(path: str) -> _Kind:
+    """The format of a file by its content; by its ending, where the content is damaged.
+
+    Raises:
+        ValueError: if neither tells.
+        FileNotFoundError: if there is no such file.
+    """
+    by_ending = next((kind for kind in _KINDS if path.endswith(kind.endings)), None)
+    if not os.path.isfile(path) and by_ending:
+        return by_ending  # Whose reader says what is wrong.
+    with _opened(path, "readable") as file:
+        kind = _kind_by_content(file) or by_ending
+    if kind is None:
+        raise ValueError(
+            "weights must be a file of safetensors, of PyTorch (.pth, .ckpt) or of Keras "
+            f"(.weights.h5, .keras); this one is none of them by its content. Received: {path!r}"
+        )
+    return kind
+
+
+def _kind_by_content(file: BinaryIO) -> _Kind | None:
+    head = file.read(9)
+    if head.startswith(b"\x89HDF\r\n"):
+        return _H5
+    if head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5"):
+        return _PTH  # A pickle.
+    if zipfile.is_zipfile(file):
+        with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+            if any(name.endswith("data.pkl") for name in names):
+                return _PTH
+            return _KERAS if "model.weights.h5" in names else None
+    length = int.from_bytes(head[:8], "little")
+    size = os.fstat(file.fileno()).st_size
+    return _SAFETENSORS if head[8:] == b"{" and 8 + length <= size else None

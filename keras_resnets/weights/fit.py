@@ -8,7 +8,6 @@ variable, and the layer's class how the axes go.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -17,13 +16,14 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_resnets.checks import listed
+from keras_resnets.checks import listed, require
 from keras_resnets.files import write_safetensors
 from keras_resnets.graph.walk import flat_layers
 from keras_resnets.layers.scheduled_rate import ScheduledRate
 from keras_resnets.names import in_head, keras_name, module_path
-from keras_resnets.weights import checkpoint, hub, layouts, published
-from keras_resnets.weights.checkpoint import StateDict
+from keras_resnets.weights import checkpoint, hub, keys, layouts, published
+from keras_resnets.weights.load_report import LoadReport, misfit
+from keras_resnets.weights.state_dict import COUNTER, StateDict, gathered, require_weights
 
 # The leaves of a PyTorch module and the Keras variables they can be.
 _LEAVES = {
@@ -32,71 +32,51 @@ _LEAVES = {
     "running_mean": ("moving_mean",),
     "running_var": ("moving_variance",),
 }
+_LEAF_OF = {variable: leaf for leaf, variables in _LEAVES.items() for variable in variables}
 
-# PyTorch's axis order (out, in, height, width) or (out, in) to Keras', by the rank of the kernel.
-_AXES = {4: (2, 3, 1, 0), 2: (1, 0)}
-
-# How images are prepared for published weights, for a file's metadata.
-_PREPARATION = ("mean", "std", "input_size", "crop_pct", "interpolation")
-
-
-@dataclasses.dataclass(frozen=True)
-class LoadReport:
-    """What `load_weights` did; prints as a table.
-
-    Attributes:
-        loaded: model variables that were set, `"layer/variable"`.
-        missing: model variables that the checkpoint lacks; they keep their values.
-        unexpected: names in the checkpoint that the model lacks.
-        reshaped: `"name: shape in the file -> shape in the model"` of those that do not fit.
-        adapted: the same of the stem, whose kernel was summed or repeated over its input channels.
-        skipped: names of the checkpoint's classifier, left out for a model without one or with a
-            fresh one.
-    """
-
-    loaded: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    unexpected: tuple[str, ...] = ()
-    reshaped: tuple[str, ...] = ()
-    adapted: tuple[str, ...] = ()
-    skipped: tuple[str, ...] = ()
-
-    @property
-    def fits(self) -> bool:
-        return not (self.missing or self.unexpected or self.reshaped)
-
-    def __str__(self) -> str:
-        rows = dataclasses.asdict(self).items()
-        return "\n".join(f"{kind:<11}{len(names):>6}  {listed(names)}" for kind, names in rows)
+# PyTorch's axis order to Keras', by the rank of the kernel: (out, in, height, width), (out, in,
+# width) and (out, in).
+_AXES = {4: (2, 3, 1, 0), 3: (2, 1, 0), 2: (1, 0)}
 
 
 def load_weights(
     model: keras.Model,
-    source: str | os.PathLike | Mapping[str, np.ndarray] | StateDict,
+    source: str | os.PathLike | Mapping[str, Any] | StateDict,
     *,
     strict: bool = True,
     prefix: str = "",
     head: str = "load",
+    key: str | None = None,
 ) -> LoadReport:
     """Sets a model's weights from a checkpoint. Nothing is set unless all of it fits.
+
+    A training script's file may hold its state dict under a key (`"state_dict"`), wrappers put a
+    prefix before its names (`module.`, `backbone.`): the tensors are taken from where the model's
+    names are found. If they are found more than once, `key` chooses; of plain and averaged weights
+    (EMA) the plain ones are taken by default, and a warning says so. What stands elsewhere in the
+    file is passed over.
 
     Args:
         model: a model built by this package, or any whose layers are named by the same rule.
         source: a file (see `checkpoint.read`; its layout is recognised), a folder or
             `"hf://owner/repository"` (see `hub.fetch`), or a mapping from PyTorch's names to
-            arrays.
+            arrays or tensors of any library.
         strict: False loads what fits and leaves the rest; see the report.
         prefix: the one that the backbone was built with.
         head: `"load"`, or `"fresh"` to leave the classifier as it is. A model without a
             classifier (`include_top=False`) takes none either way.
+        key: where in the source the tensors stand, or the part of it that tells: `"encoder_q"`,
+            `"state_dict_ema"`, or `""` for the outermost; default: where the model's names are
+            found.
 
     Returns:
         A report of what was loaded and what was not.
 
     Raises:
-        ValueError: if an argument is out of its range, the file is damaged or cannot be had, a
-            tensor is not finite, or, being strict, a tensor of the checkpoint is not used or a
-            variable of the model not set.
+        ValueError: if an argument is out of its range; the file is damaged or cannot be had; a
+            tensor that the model wants is not finite or no floating-point number; the model's
+            names are found under several keys; nothing fits; or, being strict, a tensor of the
+            checkpoint is not used or a variable of the model not set.
         TypeError: if `model` or `source` is something else.
         FileNotFoundError: if there is no such file.
 
@@ -111,60 +91,95 @@ def load_weights(
         raise ValueError(f'head must be "load" or "fresh". Received: head={head!r}')
     if not isinstance(model, keras.Model):
         raise TypeError(f"model must be a keras.Model. Received: model={type(model).__name__}")
-    file = _as_checkpoint(source)
+    require(key is None or isinstance(key, str), "key must be a string or None", key=key)
+    file = located(_as_checkpoint(source), model, prefix, key, strict=strict)
     layers = _layers_by_name(model)
-    stem = next((name for name in layers if _is_stem(name, layers[name], prefix)), None)
     heads = {name for name in layers if in_head(name, prefix)}
     skip_head = head == "fresh" or not heads
-
-    placed: list[_Placed] = []
-    unexpected, adapted, skipped = [], [], []
-    for name, array in file.arrays.items():
-        layer_name, variable, axes = _target(name, file.layout, prefix, layers)
-        if skip_head and in_head(layer_name, prefix):
-            skipped.append(name)
-        elif variable is None:
-            if not name.endswith(checkpoint.COUNTER):
-                unexpected.append(name)
-        else:
-            # A tensor of another rank keeps its axes and counts among those that do not fit.
-            array = array.transpose(axes) if axes and array.ndim == len(axes) else array
-            tensor = _Placed(name, layer_name, variable, array)
-            if layer_name == stem and _differs_in_channels(array.shape, variable.shape):
-                adapted.append(str(tensor))
-                tensor = tensor._replace(array=_adapt_channels(array, variable.shape[2]))
-            placed.append(tensor)
-
-    reshaped = [tensor for tensor in placed if not tensor.fits]
     wanted = {
         f"{name}/{variable.name}": variable
         for name, layer in layers.items()
         if name.startswith(keras_name(prefix)) and not (skip_head and name in heads)
         for variable in layer.weights
     }
+    placed, unexpected, skipped = _placed(file, layers, prefix, skip_head)
+    stem, adapted = _stem(layers, prefix), []
+    for i, tensor in enumerate(placed):
+        if tensor.layer == stem and tensor.differs_in_channels:
+            adapted.append(str(tensor))
+            placed[i] = _adapted(tensor)
     report = LoadReport(
         loaded=tuple(sorted(tensor.key for tensor in placed if tensor.fits)),
         missing=tuple(sorted(wanted.keys() - {tensor.key for tensor in placed})),
         unexpected=tuple(sorted(unexpected)),
-        reshaped=tuple(sorted(map(str, reshaped))),
+        reshaped=tuple(sorted(str(tensor) for tensor in placed if not tensor.fits)),
         adapted=tuple(adapted),
         skipped=tuple(sorted(skipped)),
+        key=file.key or "",
     )
-    if strict and not report.fits:
-        in_file = [f"{name} {file.arrays[name].shape}" for name in report.unexpected]
-        in_model = [f"{key} {tuple(wanted[key].shape)}" for key in report.missing]
-        only_head = reshaped and all(in_head(tensor.layer, prefix) for tensor in reshaped)
-        hint = ' Pass head="fresh" to keep the model\'s own classifier.' if only_head else ""
-        raise ValueError(
-            f"weights must fit the model: {file.source!r} does not fit {model.name!r}. "
-            f"In the file only ({len(in_file)}): {listed(in_file)}. "
-            f"In the model only ({len(in_model)}): {listed(in_model)}. "
-            f"Other shape ({len(reshaped)}): {listed(report.reshaped)}.{hint}"
-        )
+    if not report.fits and (strict or not report.loaded):
+        wrong_layers = {
+            *unexpected.values(),
+            *(tensor.layer for tensor in placed if not tensor.fits),
+            *(key.partition("/")[0] for key in report.missing),
+        }
+        only_head = all(in_head(name, prefix) for name in wrong_layers)
+        raise ValueError(misfit(file, model, wanted, report, only_head))
     for tensor in placed:
         if tensor.fits:
             tensor.variable.assign(tensor.array)
     return report
+
+
+def located(
+    file: StateDict,
+    model: keras.Model,
+    prefix: str = "",
+    key: str | None = None,
+    *,
+    strict: bool = True,
+) -> StateDict:
+    """The part of a file that holds a model's tensors; see `keys.located`.
+
+    The classifier is not looked at, which may be another one or none.
+    """
+    start = keras_name(prefix)
+    wanted = {
+        f"{name.removeprefix(start)}.{_LEAF_OF[variable.name]}"
+        for name, layer in _layers_by_name(model).items()
+        if name.startswith(start) and not in_head(name, prefix)
+        for variable in layer.weights
+        if variable.name in _LEAF_OF
+    }
+    return keys.located(file, wanted, key, strict=strict)
+
+
+def _placed(
+    file: StateDict, layers: Mapping[str, keras.layers.Layer], prefix: str, skip_head: bool
+) -> tuple[list[_Placed], dict[str, str], list[str]]:
+    """Tensors beside their variables, the layers of those that have none, and those to be skipped.
+
+    Raises:
+        ValueError: if a tensor that has a variable is no weight.
+    """
+    targets, unexpected, skipped = {}, {}, []
+    for name in file.arrays:
+        layer_name, variable, axes = _target(name, file.layout, prefix, layers)
+        if skip_head and in_head(layer_name, prefix):
+            skipped.append(name)
+        elif variable is not None:
+            targets[name] = layer_name, variable, axes
+        elif not name.endswith(COUNTER):
+            unexpected[name] = layer_name
+    if file.layout == "torch":
+        require_weights(file, targets)
+    placed = []
+    for name, (layer_name, variable, axes) in targets.items():
+        array = file.arrays[name]
+        # A tensor of another rank keeps its axes and counts among those that do not fit.
+        array = array.transpose(axes) if axes and array.ndim == len(axes) else array
+        placed.append(_Placed(name, layer_name, variable, array))
+    return placed, unexpected, skipped
 
 
 def save_safetensors(
@@ -186,8 +201,8 @@ def save_safetensors(
         path: the file, ending in `.safetensors`.
         architecture: for the file's metadata; default: the model's name, which is the variant's
             unless it was built with another.
-        tag: name of the weights, for the metadata. That of published weights brings along how
-            their images are prepared.
+        tag: name of the weights, for the metadata. That of published weights brings along their
+            licence and how their images are prepared.
         metadata: more of it; values that are no strings are written as JSON.
         prefix: the one that the backbone was built with; layers without it are left out.
 
@@ -224,7 +239,7 @@ def _metadata(architecture: str, tag: str | None, more: Mapping[str, Any]) -> di
         # A tag of one's own is as good; only a published one is known.
         with contextlib.suppress(ValueError):
             known = published.find(architecture, tag)
-            values |= {field: getattr(known, field) for field in _PREPARATION}
+            values |= {"license": known.license, **known.preparation.as_metadata()}
     values |= more
     texts = {
         key: value if isinstance(value, str) else json.dumps(value)
@@ -236,25 +251,24 @@ def _metadata(architecture: str, tag: str | None, more: Mapping[str, Any]) -> di
 
 def _pytorch_tensors(model: keras.Model, prefix: str) -> dict[str, np.ndarray]:
     """Every variable under its name in PyTorch's state dict, and the counters that belong there."""
-    leaves = {name: leaf for leaf, names in _LEAVES.items() for name in names}
     tensors, unknown = {}, []
     for name, layer in _layers_by_name(model).items():
         if not name.startswith(keras_name(prefix)):
             continue
         module = module_path(name.removeprefix(keras_name(prefix)))
         for variable in layer.weights:
-            if variable.name not in leaves:
+            if variable.name not in _LEAF_OF:
                 unknown.append(f"{name}/{variable.name}")
                 continue
             array = keras.ops.convert_to_numpy(variable).astype(np.float32)
             if variable.name == "kernel" and array.ndim in _AXES:
                 array = array.transpose(np.argsort(_AXES[array.ndim]))
-            tensors[f"{module}.{leaves[variable.name]}"] = np.ascontiguousarray(array)
+            tensors[f"{module}.{_LEAF_OF[variable.name]}"] = np.ascontiguousarray(array)
             if variable.name == "moving_mean":
-                tensors[f"{module}.{checkpoint.COUNTER}"] = np.zeros((), np.int64)
+                tensors[f"{module}.{COUNTER}"] = np.zeros((), np.int64)
     if unknown:
         raise ValueError(
-            f"model must have the variables of PyTorch's modules only, {' and '.join(leaves)}. "
+            f"model must have the variables of PyTorch's modules only, {' and '.join(_LEAF_OF)}. "
             f"Received: {listed(unknown)}"
         )
     return tensors
@@ -276,6 +290,16 @@ class _Placed(NamedTuple):
     def fits(self) -> bool:
         return self.array.shape == tuple(self.variable.shape)
 
+    @property
+    def differs_in_channels(self) -> bool:
+        """Whether two kernels (height, width, in, out) differ in their input channels alone."""
+        shape, wanted = self.array.shape, self.variable.shape
+        return (
+            len(shape) == len(wanted) == 4
+            and shape[2] not in (0, wanted[2])
+            and (*shape[:2], shape[3]) == (*wanted[:2], wanted[3])
+        )
+
     def __str__(self) -> str:
         return f"{self.name}: {self.array.shape} -> {tuple(self.variable.shape)}"
 
@@ -289,6 +313,17 @@ def classes_in(file: StateDict, prefix: str = "") -> int | None:
         if key in file.arrays and file.arrays[key].ndim:
             return file.arrays[key].shape[axis]
     return None
+
+
+def channels_in(file: StateDict, model: keras.Model, prefix: str = "") -> int:
+    """Input channels of a located checkpoint's stem; the model's own if it has none."""
+    layers = _layers_by_name(model)
+    stem = _stem(layers, prefix)
+    for name, array in file.arrays.items():
+        layer_name, variable, axes = _target(name, file.layout, prefix, layers)
+        if layer_name == stem and variable is layers[stem].kernel and array.ndim == 4:
+            return array.shape[axes[2] if axes else 2]
+    return model.input_shape[-1]
 
 
 def _layers_by_name(model: keras.Model) -> dict[str, keras.layers.Layer]:
@@ -307,8 +342,7 @@ def _as_checkpoint(source) -> StateDict:
     if isinstance(source, StateDict):
         return source
     if isinstance(source, Mapping) and all(isinstance(name, str) for name in source):
-        arrays = layouts.to_timm({name: np.asarray(array) for name, array in source.items()})
-        return checkpoint.checked(StateDict("mapping", "torch", arrays))
+        return StateDict("mapping", "torch", layouts.to_timm(gathered(source, lists=True)))
     if isinstance(source, (str, os.PathLike)):
         found = hub.is_source(source) or os.path.isdir(source)
         return checkpoint.read(hub.fetch(source).path if found else source)
@@ -342,18 +376,20 @@ def _has_checkpointed(layer: keras.layers.Layer) -> bool:
     return bool(layer.weights) and not isinstance(layer, ScheduledRate)
 
 
-def _is_stem(name: str, layer: keras.layers.Layer, prefix: str) -> bool:
-    """Whether it is a convolution of this backbone; the first of them is the stem."""
-    return isinstance(layer, keras.layers.Conv2D) and name.startswith(keras_name(prefix))
-
-
-def _differs_in_channels(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    """Whether two kernels (height, width, in, out) differ in their input channels alone."""
-    return (
-        len(shape) == len(wanted) == 4
-        and shape[2] not in (0, wanted[2])
-        and (*shape[:2], shape[3]) == (*wanted[:2], wanted[3])
+def _stem(layers: Mapping[str, keras.layers.Layer], prefix: str) -> str | None:
+    """Name of the backbone's first convolution."""
+    return next(
+        (
+            name
+            for name, layer in layers.items()
+            if isinstance(layer, keras.layers.Conv2D) and name.startswith(keras_name(prefix))
+        ),
+        None,
     )
+
+
+def _adapted(tensor: _Placed) -> _Placed:
+    return tensor._replace(array=_adapt_channels(tensor.array, tensor.variable.shape[2]))
 
 
 def _adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 The hub's own client does the work: its cache, resuming, offline mode (`HF_HUB_OFFLINE=1`), mirrors
 (`HF_ENDPOINT`), tokens (`HF_TOKEN`) and progress bar are the ones that its users know. What is
-added here: the file is checked against its SHA-256, and whatever goes wrong becomes one error that
-says what to do.
+added here: the file is checked against its SHA-256, and whatever goes wrong becomes one error of
+ours, with the client's own words where they say enough.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from keras_resnets.checks import require
 from keras_resnets.weights.checkpoint import ENDINGS, is_readable
+from keras_resnets.weights.facts import Facts
 
 # In the order of preference: the second is a pickle and needs PyTorch.
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -24,6 +27,11 @@ _SCHEME = "hf://"
 # timm's keywords in a config that change nothing about a loaded network, or that we read.
 _HARMLESS_ARGUMENTS = {
     "num_classes", "in_chans", "img_size", "drop_rate", "drop_path_rate", "drop_block_rate",
+}  # fmt: skip
+
+# What a config of transformers' ResNet may change that its tensors do not tell.
+_OF_TRANSFORMERS = {
+    "hidden_act": "relu", "downsample_in_first_stage": False, "downsample_in_bottleneck": False,
 }  # fmt: skip
 
 
@@ -41,33 +49,19 @@ class HubRepository(NamedTuple):
     source: str
 
     @property
-    def architecture(self) -> str | None:
-        """timm's name of the network, if the config has one."""
-        name = (self.config or {}).get("architecture")
-        return name.split(".")[0] if isinstance(name, str) else None
+    def facts(self) -> Facts:
+        """What the config says of the weights."""
+        return Facts(self.config or {})
 
     @property
-    def classes(self) -> int | None:
-        """Number of classes that the config states; None for none or for a bare backbone."""
-        return self._stated("num_classes") or None
+    def architecture(self) -> str | None:
+        """timm's name of the network, if the config has one."""
+        return self.facts.architecture
 
     @property
     def channels(self) -> int | None:
         """Input channels that the config states."""
-        size = self._stated("input_size")
-        stated = size[0] if isinstance(size, list) and size else None
-        return self._arguments.get("in_chans", stated)
-
-    @property
-    def license(self) -> str | None:
-        """The licence that the config states; a person's own weights have none there."""
-        return self._stated("license")
-
-    @property
-    def normalization(self) -> tuple[list[float], list[float]] | None:
-        """Mean and standard deviation of the images, if the config states them."""
-        mean, std = self._stated("mean"), self._stated("std")
-        return None if mean is None or std is None else (mean, std)
+        return self.facts.channels
 
     @property
     def _arguments(self) -> dict[str, Any]:
@@ -75,14 +69,15 @@ class HubRepository(NamedTuple):
         arguments = (self.config or {}).get("model_args")
         return arguments if isinstance(arguments, dict) else {}
 
-    def _stated(self, field: str) -> Any:
-        """A field of the config; new ones keep most fields in `pretrained_cfg`."""
-        config = self.config or {}
-        inner = config.get("pretrained_cfg")
-        return config.get(field, inner.get(field) if isinstance(inner, dict) else None)
-
     def check(self) -> None:
         """Raises a ValueError if the config asks for a network that its name does not stand for."""
+        for field, usual in _OF_TRANSFORMERS.items():
+            require(
+                (self.config or {}).get(field, usual) == usual,
+                f"config.json must describe a network with {field}={usual!r}",
+                weights=self.source,
+                **{field: (self.config or {}).get(field)},
+            )
         others = sorted(set(self._arguments) - _HARMLESS_ARGUMENTS)
         if others:
             raise ValueError(
@@ -138,7 +133,7 @@ def _fetch_from_folder(folder: str) -> HubRepository:
     if not found or (len(found) > 1 and found[0] not in WEIGHT_FILES):
         raise ValueError(
             f"weights must be a folder with {' or '.join(WEIGHT_FILES)}, or with a single file "
-            f"ending in {ENDINGS}; this one has {', '.join(found) or 'none'}. "
+            f"ending in {', '.join(ENDINGS)}; this one has {', '.join(found) or 'none'}. "
             f"Received: {folder!r}"
         )
     config = os.path.join(folder, _CONFIG_FILE)
@@ -173,8 +168,8 @@ def _fetch_from_hub(source: str) -> HubRepository:
             f"'hf://owner/repository@revision'. Received: {source!r}"
         )
     download = _Download(source, match[1], match[2])
-    for name in WEIGHT_FILES:
-        weights = download.optional(name)
+    for i, name in enumerate(WEIGHT_FILES):
+        weights = download.optional(name, others=WEIGHT_FILES[i + 1 :])
         if weights is not None:
             break
     else:
@@ -190,45 +185,41 @@ class _Download(NamedTuple):
     repository: str
     revision: str | None
 
-    def optional(self, name: str) -> str | None:
-        """Path of a file in the cache, checked; None if the repository has no such file."""
-        path = self._get(name)
-        if path is None or _is_intact(path):
-            return path
-        # The client renames what it downloaded without looking inside. Once more, from the start;
-        # a broken copy never stays in the cache.
-        _forget(path)
-        path = self._get(name, force_download=True)
-        if path is None or _is_intact(path):
-            return path
-        _forget(path)
-        raise self.error(
-            f"{name} differs from its SHA-256, twice: the server or something on the way damages "
-            "it; nothing was kept",
-            name,
-        )
+    def optional(self, name: str, others: Sequence[str] = ()) -> str | None:
+        """Path of a file in the cache, checked.
 
-    def _get(self, name: str, **arguments: Any) -> str | None:
+        Args:
+            name: of the file.
+            others: files that will do instead.
+
+        Returns:
+            The path; None if the repository has no such file or, where the hub cannot be reached,
+            if the cache has one of the others.
+        """
         import huggingface_hub
         from huggingface_hub.utils import EntryNotFoundError, LocalEntryNotFoundError
 
         try:
-            return huggingface_hub.hf_hub_download(
-                self.repository,
-                name,
-                revision=self.revision,
-                library_name="keras-resnets",
-                **arguments,
+            path = huggingface_hub.hf_hub_download(
+                self.repository, name, revision=self.revision, library_name="keras-resnets"
             )
         except LocalEntryNotFoundError as error:
-            if self._is_known_to_lack(name) or self._has_other(name):
+            if self._is_known_to_lack(name) or any(map(self._is_cached, others)):
                 return None
-            raise self.error(self._explain(error), name) from error
+            raise self.error(error) from error
         except EntryNotFoundError:
             return None
         except Exception as error:
             # Some are those of the client's HTTP library, which was requests and is another now.
-            raise self.error(self._explain(error), name) from error
+            raise self.error(error) from error
+        if _is_intact(path):
+            return path
+        # The client renames what it downloaded without looking inside.
+        _forget(path)
+        raise self.error(
+            f"{name} differs from its SHA-256: the server or something on the way damaged it; "
+            "nothing was kept, and trying again downloads it anew"
+        )
 
     def _cached(self, name: str) -> Any:
         """Path of a file in the cache, None, or a mark that the repository has no such file."""
@@ -236,61 +227,42 @@ class _Download(NamedTuple):
 
         return huggingface_hub.try_to_load_from_cache(self.repository, name, revision=self.revision)
 
+    def _is_cached(self, name: str) -> bool:
+        return isinstance(self._cached(name), str)
+
     def _is_known_to_lack(self, name: str) -> bool:
         return not isinstance(self._cached(name), (str, type(None)))
 
-    def _has_other(self, name: str) -> bool:
-        """Whether a less preferred file of weights lies in the cache."""
-        if name not in WEIGHT_FILES:
-            return False
-        others = WEIGHT_FILES[WEIGHT_FILES.index(name) + 1 :]
-        return any(isinstance(self._cached(other), str) for other in others)
-
-    def _explain(self, error: Exception) -> str:
-        """What went wrong and what to do about it."""
+    def error(self, reason: str | Exception) -> ValueError:
         from huggingface_hub import constants
+
+        if isinstance(reason, Exception):
+            reason = self._explained(reason)
+        revision = f" at {self.revision!r}" if self.revision else ""
+        return ValueError(
+            f"weights must be those of a repository that can be read: {self.repository!r}"
+            f"{revision} from {constants.ENDPOINT}: {reason}. "
+            f"Cache: {constants.HF_HUB_CACHE}. Received: {self.source!r}"
+        )
+
+    def _explained(self, error: Exception) -> str:
+        """What to do, where it is known; else what the client says."""
         from huggingface_hub.utils import (
             GatedRepoError,
-            HFValidationError,
-            LocalEntryNotFoundError,
             RepositoryNotFoundError,
             RevisionNotFoundError,
         )
 
-        causes = [cause for cause in (error, error.__cause__) if cause is not None]
-        responses = [getattr(cause, "response", None) for cause in causes]
-        denied = any(getattr(response, "status_code", None) in (401, 403) for response in responses)
-        reason = (str(causes[-1]).strip() or type(causes[-1]).__name__).split("\n")[0]
         token = "log in with `hf auth login` or set HF_TOKEN to a token that may read it"
         if isinstance(error, GatedRepoError):
             return f"access must be granted: accept its terms on its page, then {token}"
+        if isinstance(error, RepositoryNotFoundError):
+            return f"there is no such repository, or it is private: check the name, or {token}"
         if isinstance(error, RevisionNotFoundError):
             return f"it has no revision {self.revision!r}"
-        if isinstance(error, RepositoryNotFoundError) or denied:
-            return f"there is no such repository, or it is private: check the name, or {token}"
-        if isinstance(error, HFValidationError):
-            return "that is no name of a repository"
-        if constants.HF_HUB_OFFLINE:
-            return (
-                "it is not in the cache and HF_HUB_OFFLINE is set: unset it, or copy the cache of "
-                "a machine that has it"
-            )
-        if isinstance(error, LocalEntryNotFoundError):
-            return (
-                "it is not in the cache and the hub cannot be reached: check the network, the "
-                f"proxy and HF_ENDPOINT, or pass a file ({reason})"
-            )
-        return f"the download failed and can be tried again ({reason})"
-
-    def error(self, reason: str, name: str | None = None) -> ValueError:
-        from huggingface_hub import constants
-
-        revision = f" at {self.revision!r}" if self.revision else ""
-        tried = f" Tried: {name or ', '.join(WEIGHT_FILES)}{revision} from {constants.ENDPOINT}."
-        return ValueError(
-            f"weights must be those of a repository that can be read: {self.repository!r}: "
-            f"{reason}.{tried} Cache: {constants.HF_HUB_CACHE}. Received: {self.source!r}"
-        )
+        # Of a file that is neither cached nor reachable, the cause says why.
+        said = [str(part) or type(part).__name__ for part in (error, error.__cause__) if part]
+        return " ".join(" ".join(said).split()).rstrip(".")
 
 
 def _is_intact(path: str) -> bool:

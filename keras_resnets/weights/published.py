@@ -106,6 +106,7 @@ class Pretrained:
 
 def is_permissive(license: str) -> bool:
     """Whether a licence is known to allow any use: Apache-2.0, MIT or one of the BSD licences."""
+    license = license.lower()
     return license in ("apache-2.0", "mit") or license.startswith("bsd-")
 
 

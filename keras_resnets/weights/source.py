@@ -2,51 +2,129 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import warnings
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
+
+import keras
 
 from keras_resnets.checks import require
-from keras_resnets.preparation import IMAGENET_MEAN, IMAGENET_STD
+from keras_resnets.preparation import Preparation
 from keras_resnets.weights import checkpoint, fit, hub, published
-from keras_resnets.weights.checkpoint import StateDict
+from keras_resnets.weights.facts import Facts
 from keras_resnets.weights.hub import HubRepository
 from keras_resnets.weights.published import Pretrained
+from keras_resnets.weights.state_dict import StateDict
 
 
-class Weights(NamedTuple):
-    """Tensors to be loaded and what is known of them.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Weights:
+    """A file of weights and all that is known of them.
+
+    What a repository's config.json states counts before what the catalog knows, and that before
+    the metadata of the file itself. Nothing is guessed: what nobody states is None.
 
     Attributes:
-        state_dict: the tensors.
-        name: where they come from, for messages.
-        normalization: mean and standard deviation of the images that they expect.
+        path: the file on this machine.
+        name: where it comes from, for messages.
+        repository: the folder or repository that it is in, if it was named by that.
+        published: what the catalog knows, if the weights are published ones.
     """
 
-    state_dict: StateDict
+    path: str
     name: str
-    normalization: tuple[Sequence[float], Sequence[float]] = (IMAGENET_MEAN, IMAGENET_STD)
+    repository: HubRepository | None = None
+    published: Pretrained | None = None
+
+    @functools.cached_property
+    def state_dict(self) -> StateDict:
+        """The tensors, read when they are first asked for.
+
+        Raises:
+            ValueError: if the file cannot be read.
+        """
+        return checkpoint.read(self.path)
+
+    def located_in(self, backbone: keras.Model, prefix: str = "") -> StateDict:
+        """The tensors of a network without its classifier, and of the classifier beside them.
+
+        Raises:
+            ValueError: if they are found in several places of the file, or the classifier
+                contradicts the repository's config.json.
+        """
+        state_dict = fit.located(self.state_dict, backbone, prefix)
+        classes, stated = fit.classes_in(state_dict, prefix), self._config.classes
+        require(
+            None in (classes, stated) or classes == stated,
+            f"config.json must agree with its weights, whose classifier has {classes} classes",
+            num_classes=stated,
+            weights=self.name,
+        )
+        return state_dict
+
+    @property
+    def architecture(self) -> str | None:
+        """timm's name of the network that they are of."""
+        named = self.published and self.published.architecture
+        return self._config.architecture or named or self._metadata.architecture
+
+    @property
+    def preparation(self) -> Preparation | None:
+        """How images are prepared for them.
+
+        Raises:
+            ValueError: if something is stated that cannot be followed, or the file is damaged.
+        """
+        known = self.published and self.published.preparation
+        return self._config.preparation or known or self._metadata.preparation
+
+    @property
+    def class_names(self) -> tuple[tuple[str, str], ...] | None:
+        """Label and description of each class; the synsets of ImageNet for its published ones."""
+        imagenet = published.class_names()
+        of_imagenet = self.published and self.published.classes == len(imagenet)
+        return self._config.class_names or (
+            tuple(imagenet) if of_imagenet else self._metadata.class_names
+        )
+
+    @property
+    def licence(self) -> str | None:
+        known = self.published and self.published.license
+        return known or self._config.licence or self._metadata.licence
+
+    @property
+    def _config(self) -> Facts:
+        return self.repository.facts if self.repository else Facts({})
+
+    @functools.cached_property
+    def _metadata(self) -> Facts:
+        return Facts(checkpoint.read_metadata(self.path))
 
 
-def read(architecture: str, weights: Any) -> Weights | None:
-    """The tensors that are meant, read before a model is built, so that a bad file costs nothing.
+def find(architecture: str, weights: Any) -> Weights | None:
+    """What is meant by weights, on this machine; their tensors are not read yet.
 
     Args:
         architecture: timm's name of the network that they are for.
         weights: None for random weights; a published tag; `"hf://owner/repository"`, a folder or a
-            `HubRepository`; or a file.
+            `HubRepository`; a file; or `Weights` that were found before.
 
     Returns:
-        The tensors and what is known of them; None for random weights.
+        The weights; None for random ones.
 
     Raises:
-        ValueError: if there is nothing of that name, or it cannot be had or read, or its
-            config.json speaks of another network.
+        ValueError: if there is nothing of that name, it cannot be had, or its config.json speaks
+            of another network.
+
+    Example:
+
+    >>> find("resnet50", "runs/flowers/best.safetensors").preparation.size
+    (224, 224)
     """
-    if weights is None:
-        return None
+    if weights is None or isinstance(weights, Weights):
+        return weights
     rule = (
         "weights must be None (random) or the path of a file or folder that exists, a published "
         "tag, or 'hf://owner/repository'"
@@ -54,32 +132,39 @@ def read(architecture: str, weights: Any) -> Weights | None:
     require(isinstance(weights, (str, os.PathLike, HubRepository)), rule, weights=weights)
     repository, entry = weights, None
     if not isinstance(weights, HubRepository):
-        entry = _published(architecture, weights)
+        entry = named_checkpoint(architecture, weights)
         if hub.is_source(weights) or (entry is None and os.path.isdir(weights)):
             repository = hub.fetch(weights)
         elif entry is not None:
             repository = hub.fetch(entry.source)
         else:
             require(os.path.isfile(weights), rule, weights=weights)
-            return Weights(checkpoint.read(weights), os.fspath(weights))
+            return Weights(path=os.fspath(weights), name=os.fspath(weights))
     _check_repository(architecture, repository)
-    if entry is not None:
-        _warn_of_licence(entry.name, entry.license)
-    elif repository.license is not None:
-        _warn_of_licence(repository.source, repository.license)
-    state_dict = checkpoint.read(repository.path)
-    classes = fit.classes_in(state_dict)
-    require(
-        None in (classes, repository.classes) or classes == repository.classes,
-        f"config.json must agree with its weights, whose classifier has {classes} classes",
-        num_classes=repository.classes,
-        weights=repository.source,
+    return Weights(
+        path=repository.path, name=repository.source, repository=repository, published=entry
     )
-    stated = repository.normalization or (entry and (entry.mean, entry.std))
-    return Weights(state_dict, repository.source, *([stated] if stated else []))
 
 
-def _published(architecture: str, weights: str | os.PathLike) -> Pretrained | None:
+def read(architecture: str, weights: Any) -> Weights | None:
+    """`find`, and the tensors read too: before a model is built, so that a bad file costs nothing.
+
+    Warns of a licence that is not known to allow any use.
+
+    Raises:
+        ValueError: as `find`, and if the file cannot be read.
+    """
+    found = find(architecture, weights)
+    if found is None:
+        return None
+    if found.licence is not None:
+        named = found.published.name if found.published else found.name
+        _warn_of_licence(named, found.licence)
+    _ = found.state_dict
+    return found
+
+
+def named_checkpoint(architecture: str, weights: Any) -> Pretrained | None:
     """The published checkpoint that `weights` names; None if it names a file or folder.
 
     A tag wins over a folder of the same name, which can be written `"./name"`.

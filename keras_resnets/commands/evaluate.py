@@ -1,0 +1,130 @@
+"""What `keras-resnets evaluate` does."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import warnings
+from pathlib import Path
+
+from rich.table import Table
+
+from keras_resnets.commands.output import print_json, print_lines, print_table
+from keras_resnets.loading import BEST_WEIGHTS, RUN_CONFIG, Located, locate
+from keras_resnets.preparation import Preparation
+from keras_resnets.training import data, evaluate, resuming, specs
+from keras_resnets.training.config import RunConfig
+from keras_resnets.training.data import Examples
+from keras_resnets.training.report import percent
+from keras_resnets.training.run_folder import RunFolder
+from keras_resnets.weights import published
+
+
+def run_evaluation(
+    data_spec: str,
+    split: str | None,
+    model: str,
+    weights: str | None,
+    *,
+    image_size: int | None,
+    crop_pct: float | None,
+    batch_size: int,
+    seed: int | None,
+    data_dir: str | None,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """`keras-resnets evaluate`."""
+    located = locate(model, weights)
+    run = _run_of(located)
+    trained_here = run is not None and _same_data(run, data_spec)
+    if trained_here:
+        split = split or "validation"  # Which the run held out, be it a part of the same folder.
+        data_dir = data_dir or run.data_dir
+    own_seed = run.seed if trained_here else 0
+    seed = own_seed if seed is None else seed
+    examples = data.load(data_spec, split, data_dir=data_dir, seed=seed, strict=strict)
+    if trained_here and examples.is_drawn and seed != own_seed:
+        warnings.warn(
+            f"The run held out other images, by its seed {own_seed}: with the seed {seed} there "
+            f"are images in the split {examples.split!r} that it was trained on.",
+            stacklevel=2,
+        )
+    checkpoint = located.published
+    if checkpoint is not None:  # Before a model is fetched and built.
+        names = published.class_names() if checkpoint.classes == 1000 else None
+        evaluate.match_classes(examples, names, checkpoint.classes)
+    classifier = located.build_classifier()
+    preparation = evaluated_at(classifier.preparation, image_size, crop_pct)
+    found = evaluate.evaluate(classifier, examples, preparation=preparation, batch_size=batch_size)
+    what = _described(examples, seed, run, trained_here and seed == own_seed)
+    if as_json:
+        values = {"data": examples.name, "split": examples.split, "of": what, **found.as_dict()}
+        if checkpoint is not None:
+            values["reported"] = {"top1": checkpoint.top1, "top5": checkpoint.top5}
+        print_json(values)
+        return
+    print_table(_by_class(found))
+    print_lines([what, found.summary])
+    if checkpoint is not None and checkpoint.top1 is not None:
+        print_lines(
+            [
+                f"reported for {checkpoint.name} on ImageNet at {checkpoint.results_size}: "
+                f"top-1 {checkpoint.top1:.2f}%, top-5 {checkpoint.top5:.2f}%"
+            ]
+        )
+
+
+def _run_of(located: Located) -> RunConfig | None:
+    """What the run that made a model was told; None if no run did."""
+    folder = located.run
+    asked = getattr(located.asked, "path", None)
+    if folder is None and asked and os.path.basename(asked) == BEST_WEIGHTS:
+        folder = Path(asked).parent
+    if folder is None or not (folder / RUN_CONFIG).is_file():
+        return None
+    return resuming.stored_config(RunFolder(folder))
+
+
+def _same_data(run: RunConfig, spec: str) -> bool:
+    """Whether a data set is that which a run was trained on, by whatever name."""
+    names = [str(specs.absolute(name)) for name in (run.data, spec)]
+    kinds, paths = zip(*(name.partition(":")[::2] for name in names), strict=True)
+    return names[0] == names[1] or (
+        kinds == ("folder", "folder") and os.path.realpath(paths[0]) == os.path.realpath(paths[1])
+    )
+
+
+def _described(examples: Examples, seed: int, run: RunConfig | None, as_the_run: bool) -> str:
+    """Which images of the data were taken, in a line."""
+    text = f"{examples.split} of {examples.name}"
+    if examples.split == "all":
+        text = f"all images of {examples.name}, which has no splits"
+        if run is not None:
+            text += f"; the run was trained on {run.data}"
+    elif examples.is_drawn:
+        share = "a tenth" if examples.split == "validation" else "nine tenths"
+        whose = ", as the run had it" if as_the_run else ""
+        text += f": {share} of its images, drawn by the seed {seed}{whose}"
+    return text
+
+
+def _by_class(found: evaluate.Evaluation) -> Table:
+    table = Table("class", "images", "recall", "precision", "top-5", box=None, pad_edge=False)
+    for row in found.by_class():
+        if row["images"]:  # A model may know more classes than the data has.
+            shares = (row[key] for key in ("recall", "precision", "top5"))
+            table.add_row(str(row["class"]), str(row["images"]), *map(percent, shares))
+    return table
+
+
+def evaluated_at(
+    preparation: Preparation, image_size: int | None, crop_pct: float | None
+) -> Preparation:
+    """The size that weights are best evaluated at, unless another is asked for."""
+    preparation = preparation.at_test_size()
+    if image_size is not None:
+        preparation = preparation.at_size(image_size)
+    if crop_pct is not None:
+        preparation = dataclasses.replace(preparation, crop_pct=crop_pct)
+    return preparation

@@ -1,0 +1,108 @@
+"""Data sets in memory: arrays, and scikit-learn's digits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from keras_resnets.checks import listed, require
+from keras_resnets.training import sources
+from keras_resnets.training.splits import SPLITS, Splits, split_called
+
+DIGITS_VALIDATION = 360
+
+
+def find_arrays(splits: Mapping[str, tuple]) -> Splits:
+    """See `data.load`: pairs of images and labels by split."""
+    named = {split_called(key) if isinstance(key, str) else None: key for key in splits}
+    require(
+        None not in named and "train" in named and len(named) == len(splits),
+        f"arrays must be given for 'train' and otherwise for {', '.join(map(repr, SPLITS))}",
+        splits=list(splits),
+    )
+    checked = {split: _checked_arrays(key, splits[key]) for split, key in named.items()}
+    classes = check_labels(checked["train"][1], "the training labels")
+    for split, (_, labels) in checked.items():
+        require(
+            labels.size == 0 or labels.max() < classes,
+            f"labels must be from 0 to {classes - 1}, as in the training split",
+            split=named[split],
+            largest=labels.max(initial=0),
+        )
+    return Splits(
+        "arrays",
+        tuple(map(str, range(classes))),
+        {split: lambda pair=pair: sources.from_arrays(*pair) for split, pair in checked.items()},
+        numbered=True,
+    )
+
+
+def _checked_arrays(key: str, arrays: tuple) -> tuple[np.ndarray, np.ndarray]:
+    """Images as uint8 (N, H, W, C) and labels as int64 (N,)."""
+    require(
+        isinstance(arrays, (tuple, list)) and len(arrays) == 2,
+        "arrays must be (images, labels)",
+        split=key,
+        data=type(arrays).__name__,
+    )
+    images, labels = map(np.asarray, arrays)
+    require(
+        images.dtype == np.uint8
+        and (images.ndim == 3 or (images.ndim == 4 and images.shape[-1] in (1, 3)))
+        and 0 not in images.shape[1:],
+        "images must be uint8, from 0 to 255, of the shape (N, H, W), (N, H, W, 1) or (N, H, W, 3)",
+        dtype=str(images.dtype),
+        shape=images.shape,
+    )
+    require(
+        labels.shape == images.shape[:1] and np.issubdtype(labels.dtype, np.integer),
+        f"labels must be {len(images)} integers, one an image",
+        dtype=str(labels.dtype),
+        shape=labels.shape,
+    )
+    return (images[..., None] if images.ndim == 3 else images), labels.astype(np.int64)
+
+
+def check_labels(labels: np.ndarray, whose: str) -> int:
+    """How many classes there are, each of which must have an image."""
+    require(labels.size > 0, f"{whose} must not be empty: there are no images", count=0)
+    require(labels.min() >= 0, f"{whose} must count from 0", smallest=labels.min())
+    present = np.unique(labels)
+    classes = int(labels.max()) + 1
+    if len(present) < classes:
+        # Not by counting up to the largest: a label out of range may be a huge number.
+        missing = np.setdiff1d(np.arange(min(classes, 2 * len(present) + 1)), present)
+        raise ValueError(
+            f"{whose} must be from 0 to one less than the number of classes, and every class must "
+            f"have an image. Received: largest={labels.max()}, classes without an image: "
+            f"{listed(map(str, missing), most=5)}"
+        )
+    return classes
+
+
+def find_digits() -> Splits:
+    """scikit-learn's digits, always split alike."""
+    try:
+        import sklearn.datasets
+        import sklearn.model_selection
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "'digits' needs scikit-learn, which is not installed; `pip install scikit-learn`"
+        ) from error
+    digits = sklearn.datasets.load_digits()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]
+    parts = sklearn.model_selection.train_test_split(
+        np.arange(len(images)),
+        test_size=DIGITS_VALIDATION,
+        stratify=digits.target,
+        random_state=0,
+    )
+    return Splits(
+        "digits",
+        tuple(map(str, digits.target_names)),
+        {
+            split: lambda chosen=chosen: sources.from_arrays(images[chosen], digits.target[chosen])
+            for split, chosen in zip(("train", "validation"), parts, strict=True)
+        },
+    )

@@ -1,0 +1,60 @@
+"""Whether a folder may be written to: nothing is overwritten, and a run goes on as it was begun."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from keras_resnets.checks import require
+from keras_resnets.training.config import RunConfig
+from keras_resnets.training.run_folder import RunFolder
+
+
+def check_new(folder: RunFolder) -> None:
+    """Raises FileExistsError if a folder holds something."""
+    if not folder.is_empty():
+        raise FileExistsError(
+            "out must be a new or empty folder; pass --resume to go on with the run in it. "
+            f"Received: out={str(folder)!r}"
+        )
+
+
+def stored_config(folder: RunFolder) -> RunConfig:
+    """What the run in a folder was told.
+
+    Raises:
+        ValueError: if there is no run in the folder.
+    """
+    require(
+        (folder / "config.json").is_file(),
+        "out must be the folder of a run where --resume is given",
+        out=str(folder),
+    )
+    return RunConfig.from_dict(folder.read_json("config.json"))
+
+
+def check_same(folder: RunFolder, config: RunConfig) -> None:
+    """Raises a ValueError unless the run in a folder was told the same."""
+    before, now = _flat(stored_config(folder).as_dict()), _flat(config.as_dict())
+    changes = [
+        f"{key}: {before.get(key)!r} -> {now.get(key)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
+    require(
+        not changes,
+        "a resumed run must be told what it was told at first; give the same options or begin a "
+        "new folder",
+        changed="; ".join(changes),
+    )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"recipe": {"epochs": 3}}` as `{"recipe.epochs": 3}`."""
+    flat = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,54 @@
+"""What names a data set: `"folder:PATH"`, `"tfds:NAME"`, `"tfrecord:GLOB"` or `"digits"`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from keras_resnets.checks import nearest, require
+
+KINDS = ("folder", "tfds", "tfrecord")
+
+
+def parsed(spec: Any) -> tuple[str, str]:
+    """The kind of a data set and what follows the colon; paths are absolute.
+
+    Raises:
+        ValueError: if it is no such name; the message suggests one.
+    """
+    require(
+        isinstance(spec, str),
+        "the data set must be a string such as 'folder:PATH', or arrays (images, labels)",
+        data=type(spec).__name__,
+    )
+    kind, _, rest = absolute(spec).partition(":")
+    require(
+        spec == "digits" or (kind in KINDS and bool(rest)),
+        "the data set must be 'folder:PATH', 'tfds:NAME', 'tfrecord:GLOB' or 'digits'",
+        _hint(spec),
+        data=spec,
+    )
+    return kind, rest
+
+
+def absolute(spec: Any) -> Any:
+    """The same data set by a name that holds in any folder; arrays are what they are."""
+    if not isinstance(spec, str):
+        return spec
+    kind, colon, rest = spec.partition(":")
+    if kind not in ("folder", "tfrecord") or not rest:
+        return spec
+    return f"{kind}{colon}{os.path.abspath(os.path.expanduser(rest))}"
+
+
+def _hint(spec: str) -> str:
+    path = os.path.expanduser(spec)
+    if os.path.isdir(path):
+        return f"Did you mean 'folder:{spec}'? "
+    if os.path.isfile(path):
+        return f"Did you mean 'tfrecord:{spec}'? "
+    kind, colon, rest = spec.partition(":")
+    if colon and kind not in KINDS:
+        near = nearest(kind, KINDS).removeprefix("Did you mean '").removesuffix("'? ")
+        return f"Did you mean '{near}:{rest}'? " if near else ""
+    return nearest(spec, ["digits"])

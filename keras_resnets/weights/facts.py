@@ -1,0 +1,94 @@
+"""What weights say about themselves: a hub's config.json, the metadata of a file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from keras_resnets.preparation import Preparation, parsed
+
+_OF_THE_WEIGHTS = (
+    "input_size", "test_input_size", "crop_pct", "test_crop_pct", "interpolation", "mean", "std",
+    "label_names", "label_descriptions", "license",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """One statement about weights, and the reader of all that it may say.
+
+    A fact is read when it is asked for: a statement that cannot be followed about images is no
+    obstacle to who only wants the weights.
+
+    Attributes:
+        stated: a hub's config.json, whose `pretrained_cfg` counts as a part of it, or a file's
+            metadata, whose values are texts: JSON, or meant as they are.
+
+    Example:
+
+    >>> Facts({"architecture": "resnet50.mine", "mean": "[0.5, 0.5, 0.5]"}).preparation.mean
+    (0.5, 0.5, 0.5)
+    """
+
+    stated: Mapping[str, Any]
+
+    @property
+    def architecture(self) -> str | None:
+        """timm's name of the network, without a tag."""
+        name = self._value("architecture")
+        return name.split(".")[0] if isinstance(name, str) else None
+
+    @property
+    def classes(self) -> int | None:
+        """Number of classes; None also for a bare backbone."""
+        return self._value("num_classes") or None
+
+    @property
+    def channels(self) -> int | None:
+        """Input channels."""
+        arguments = self._value("model_args")
+        if isinstance(arguments, Mapping) and "in_chans" in arguments:
+            return arguments["in_chans"]
+        size = self._value("input_size")
+        return size[0] if isinstance(size, list) and len(size) == 3 else None
+
+    @property
+    def class_names(self) -> tuple[tuple[str, str], ...] | None:
+        """Label and description of each class, in the order of the outputs."""
+        labels = self._value("label_names")
+        numbered = self._value("id2label")  # As transformers has it, with texts for numbers.
+        if labels is None and isinstance(numbered, Mapping):
+            labels = [numbered.get(str(index)) for index in range(len(numbered))]
+        if not isinstance(labels, list) or not labels:
+            return None
+        descriptions = self._value("label_descriptions")
+        descriptions = descriptions if isinstance(descriptions, Mapping) else {}
+        return tuple((str(label), str(descriptions.get(label, label))) for label in labels)
+
+    @property
+    def licence(self) -> str | None:
+        """The licence; a person's own weights seldom state one."""
+        licence = self._value("license")
+        return licence if isinstance(licence, str) else None
+
+    @property
+    def preparation(self) -> Preparation | None:
+        """How images are prepared.
+
+        Raises:
+            ValueError: if something is stated that cannot be followed.
+        """
+        return Preparation.stated_in(self.stated)
+
+    def of_the_weights(self) -> dict[str, Any]:
+        """What stays true when the weights move to another file, as it is stated."""
+        return {key: value for key in _OF_THE_WEIGHTS if (value := self._value(key)) is not None}
+
+    def _value(self, key: str) -> Any:
+        """A fact; new configurations of timm keep most of them in `pretrained_cfg`."""
+        inner = self.stated.get("pretrained_cfg")
+        value = self.stated.get(key)
+        if value is None and isinstance(inner, Mapping):
+            value = inner.get(key)
+        return parsed(value)
