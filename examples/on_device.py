@@ -3,11 +3,10 @@
     pip install ai-edge-litert numpy
     python on_device.py model.tflite photo.ppm other.npy --top 3
 
-The model file says what it needs: `keras_resnets.export` puts labels and the way images are
-prepared into it, as a zip archive behind the network. Images are `.ppm` or `.pgm` (binary) or
-`.npy` (uint8, height x width x channels), and whatever Pillow reads where that is installed; they
-are read as by `keras_resnets`. Copy this file to the device; it imports neither TensorFlow nor
-keras_resnets.
+The file of a model says what it needs: `keras_resnets.export` puts labels and the way images are
+prepared into it, as a zip archive behind the network. Images are `.ppm` or `.pgm` (binary), `.npy`
+(uint8, height x width x channels), and whatever Pillow reads where that is installed; they are read
+as by `keras_resnets`. Copy this file to the device: it imports neither TensorFlow nor that package.
 """
 
 import argparse

@@ -25,6 +25,11 @@ from keras_resnets.deploy import compare, place, verify
 from keras_resnets.deploy import export as exporting
 from keras_resnets.deploy.formats import FORMATS
 from keras_resnets.deploy.formats import format as formats
+from keras_resnets.deploy.formats.onnx import OPSET
+from keras_resnets.graph.walk import flat_layers
+from keras_resnets.layers import Preprocessor
+from keras_resnets.preparation import Preparation
+from tools.compatibility_matrix import oldest_runtimes
 
 pytest.importorskip("tensorflow")
 for module in ("ai_edge_litert", "onnx", "onnxruntime", "openvino", "tf2onnx"):
@@ -42,6 +47,7 @@ FAMILIES = {
         "rexnet_100", "rexnet_100", dict(depth=0.3, initial_channels=8, final_channels=40)
     ),
 }
+BASIC = Case("basic", "resnet18", dict(depths=(1, 1), planes=(8, 8)))
 ALL = "all families"
 # Every other precision in every format that has it; int8 is in test_quantize.py.
 LOWER = [
@@ -53,7 +59,6 @@ LOWER = [
     ("onnx", "int8-dynamic"),
     ("openvino", "float16"),
 ]
-LABELS = [f"class {number}" for number in range(10)]
 
 
 def small_net(case: Case) -> keras.Model:
@@ -96,9 +101,9 @@ def networks():
     def get(family: str) -> keras.Model:
         if family not in made:
             if family == ALL:
-                made[family] = side_by_side([get(each) for each in FAMILIES])
+                made[family] = side_by_side([get(name) for name in FAMILIES])
             else:
-                made[family] = small_net(FAMILIES[family])
+                made[family] = small_net(BASIC if family == "basic" else FAMILIES[family])
         return made[family]
 
     return get
@@ -106,39 +111,28 @@ def networks():
 
 @pytest.fixture(scope="module")
 def exported(networks, tmp_path_factory):
-    """Exports of the tiny networks, each made once: (report, model)."""
+    """Exports of all families side by side, each made once: (report, model)."""
     made = {}
 
-    def get(family: str, format: str, precision: str = "float32"):
-        key = (family, format, precision)
+    def get(format: str, precision: str = "float32"):
+        key = (format, precision)
         if key not in made:
-            path = tmp_path_factory.mktemp("exported") / f"{family}{FORMATS[format].suffix}"
-            model = networks(family)
-            made[key] = (
-                kr.export(
-                    model,
-                    path,
-                    format=format,
-                    precision=precision,
-                    image_size=48,
-                    labels=None if family == ALL else LABELS,
-                    licence="mit",
-                ),
-                model,
-            )
-        return made[key]
+            path = tmp_path_factory.mktemp("exported") / f"all{FORMATS[format].suffix}"
+            made[key] = kr.export(networks(ALL), path, format=format, precision=precision)
+        return made[key], networks(ALL)
 
     return get
 
 
-def dense_net(**last) -> keras.Model:
+def dense_net(*front: layers.Layer, side: int | None = 8, units: int = 5, **last) -> keras.Model:
     """Somebody else's model, that takes no time."""
     return keras.Sequential(
         [
-            keras.Input((8, 8, 3)),
+            keras.Input((side, side, 3)),
+            *front,
             layers.Conv2D(4, 3, activation="relu"),
             layers.GlobalAveragePooling2D(),
-            layers.Dense(5, **last),
+            layers.Dense(units, **last),
         ],
         name="dense_net",
     )
@@ -179,41 +173,48 @@ def shallow(case: Case) -> Case:
 
 
 def branches() -> list[Case]:
-    return [*(shallow(CASES[name]) for name in BRANCH_CASES), CIFAR, CIFAR_RESNEXT, LITE]
+    names = (*FAMILY_CASES, *BRANCH_CASES)
+    return [*(shallow(CASES[name]) for name in names), CIFAR, CIFAR_RESNEXT, LITE]
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        *(pytest.param(shallow(CASES[name]), id=name) for name in FAMILY_CASES),
-        *(pytest.param(case, id=case.name, marks=pytest.mark.exhaustive) for case in branches()),
-    ],
-)
-def test_a_file_gives_the_models_outputs_by_one_operator_a_convolution(case, tmp_path):
+CONVOLUTIONS = {
+    "saved_model": ("Conv2D", "DepthwiseConv2dNative"),
+    "litert": ("CONV_2D", "DEPTHWISE_CONV_2D"),
+    "onnx": ("Conv",),
+    "openvino": ("Convolution", "GroupConvolution"),
+}
+
+
+def assert_exact_with_one_operator_a_convolution(report, model: keras.Model) -> None:
+    assert report.tolerance == FLOAT32[report.format]
+    assert 0 <= report.mean_difference <= report.max_difference <= report.tolerance
+    assert report.top1_agreement == 1
+    assert report.unfolded is None
+    assert report.size > 10_000
+    assert report.latency > 0
+    convolutions = [layer for layer in flat_layers(model) if isinstance(layer, layers.Conv2D)]
+    found = sum(report.operators.get(kind, 0) for kind in CONVOLUTIONS[report.format])
+    assert found == len(convolutions)
+    # Folded, no operator that only TensorFlow has, and none that another would have to run.
+    assert not {"CUSTOM", "FusedBatchNormV3", "BatchNormalization", "XlaCallModule"} & set(
+        report.operators
+    )
+    assert not [kind for kind in report.operators if kind.startswith("FLEX")]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_familys_outputs_come_by_one_operator_a_convolution(format, exported):
+    assert_exact_with_one_operator_a_convolution(*exported(format))
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("case", branches(), ids=lambda case: case.name)
+def test_every_branch_gives_its_outputs_by_one_operator_a_convolution(case, tmp_path):
     model = small_net(case)
-    convolutions = [layer for layer in model.layers if isinstance(layer, layers.Conv2D)]
-    kinds = {
-        "saved_model": ("Conv2D", "DepthwiseConv2dNative"),
-        "litert": ("CONV_2D", "DEPTHWISE_CONV_2D"),
-        "onnx": ("Conv",),
-        "openvino": ("Convolution", "GroupConvolution"),
-    }
-    for format, tolerance in FLOAT32.items():
+    for format in FORMATS:
         path = tmp_path / f"m{FORMATS[format].suffix}"
         report = kr.export(model, path, format=format, image_size=48)
-        assert report.tolerance == tolerance
-        assert 0 <= report.mean_difference <= report.max_difference <= tolerance
-        assert report.top1_agreement == 1
-        assert report.unfolded is None
-        assert report.size > 10_000
-        assert report.latency > 0
-        found = sum(report.operators.get(kind, 0) for kind in kinds[format])
-        assert found == len(convolutions), format
-        # Folded, no operator that only TensorFlow has, and none that another would have to run.
-        assert not {"CUSTOM", "FusedBatchNormV3", "BatchNormalization", "XlaCallModule"} & set(
-            report.operators
-        )
-        assert not [kind for kind in report.operators if kind.startswith("FLEX")]
+        assert_exact_with_one_operator_a_convolution(report, model)
 
 
 @pytest.mark.exhaustive
@@ -226,14 +227,40 @@ def test_a_norm_in_front_of_its_convolution_is_exported_as_it_is(format, tmp_pat
     assert "layer1_0_bn1" in report.unfolded
 
 
-@pytest.mark.parametrize(("format", "precision"), LOWER)
-def test_a_file_of_lower_precision_is_smaller_and_nearly_the_same(format, precision, exported):
-    report, _ = exported(ALL, format, precision)
-    tolerance = {"float16": 1e-2, "bfloat16": 5e-2, "int8-dynamic": 0.5}[precision]
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """Exports of a small model with many weights, each made once: (report, bytes of weights)."""
+    made = {}
+
+    def get(format: str, precision: str):
+        if (format, precision) not in made:
+            model = dense_net(units=4000)
+            path = tmp_path_factory.mktemp("wide") / f"m{FORMATS[format].suffix}"
+            report = kr.export(model, path, format=format, precision=precision)
+            made[format, precision] = report, 4 * model.count_params()
+        return made[format, precision]
+
+    return get
+
+
+def assert_nearly_the_same(report) -> None:
+    tolerance = {"float16": 1e-2, "bfloat16": 5e-2, "int8-dynamic": 0.5}[report.precision]
     assert report.tolerance == tolerance
     assert 0 < report.max_difference <= tolerance
+
+
+@pytest.mark.parametrize(("format", "precision"), LOWER)
+def test_a_file_of_lower_precision_is_smaller_and_nearly_the_same(format, precision, wide):
+    report, weights = wide(format, precision)
+    assert_nearly_the_same(report)
     if format != "saved_model":  # Half of which is its graph.
-        assert report.size < 0.8 * exported(ALL, format)[0].size
+        assert report.size < 0.8 * weights
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(("format", "precision"), LOWER)
+def test_every_family_is_nearly_the_same_in_lower_precision(format, precision, exported):
+    assert_nearly_the_same(exported(format, precision)[0])
 
 
 def test_every_precision_of_every_format_is_produced():
@@ -252,28 +279,48 @@ def test_the_page_of_formats_claims_what_is_tested():
         section.partition("\n")[0].lower(): re.findall(
             r"^\| (\w+) \| ([\w-]+) \| \d", section, re.M
         )
-        for section in sections[:-1]
+        for section in sections[:-2]  # The last two are about runtimes and what there is not.
     }
     there_are = [(format, each) for format in FORMATS for each in FORMATS[format].precisions]
     assert claimed == dict.fromkeys(FAMILIES, there_are)
 
 
-@pytest.mark.parametrize("family", ["resnext", "resnest", "res2net", "rexnet"])
-def test_a_grouped_layer_is_one_grouped_node(family, exported):
+def test_a_grouped_layer_is_one_grouped_node(exported):
     import onnx
 
-    report, model = exported(family, "onnx")
+    report, model = exported("onnx")
     nodes = [node for node in onnx.load(report.path).graph.node if node.op_type == "Conv"]
     groups = [onnx.helper.get_node_attr_value(node, "group") for node in nodes]
-    grouped = [layer.groups for layer in model.layers if isinstance(layer, kr.layers.GroupedConv2D)]
-    assert grouped
-    assert sorted(count for count in groups if count > 1) == sorted(grouped)
+    grouped = [layer for layer in flat_layers(model) if isinstance(layer, kr.layers.GroupedConv2D)]
+    assert len(grouped) > 8
+    assert sorted(n for n in groups if n > 1) == sorted(layer.groups for layer in grouped)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8-dynamic"])
+def test_an_onnx_file_needs_no_newer_runtime_than_the_page_of_formats_says(precision, wide):
+    """Each runtime knows opsets and IR versions up to some; for int8 weights ConvInteger is new."""
+    import onnx
+
+    model = onnx.load(wide("onnx", precision)[0].path)
+    assert {entry.domain: entry.version for entry in model.opset_import}[""] == OPSET == 17
+    assert model.ir_version == onnx.helper.find_min_ir_version_for(list(model.opset_import)) == 8
+    weights = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    convolutions = [node for node in model.graph.node if node.op_type == "ConvInteger"]
+    kinds = {weights[node.input[1]] for node in convolutions}
+    new = onnx.TensorProto.INT8 in kinds
+    assert new == (precision == "int8-dynamic")
+    assert FORMATS["onnx"].oldest_runtimes[precision] == ("1.24" if new else "1.15")
+
+
+def test_the_page_of_formats_names_the_oldest_runtimes():
+    page = Path(__file__).parent.parent.joinpath("docs", "compatibility.md").read_text()
+    assert "\n".join(oldest_runtimes()) in page
 
 
 def test_no_convolution_is_in_a_function_of_its_own(exported):
     import tensorflow as tf
 
-    report, _ = exported("resnext", "saved_model")
+    report, _ = exported("saved_model")
     graph = tf.saved_model.load(report.path).signatures["serve"].graph.as_graph_def()
     with_convolutions = [
         function
@@ -289,14 +336,13 @@ def test_any_batch_and_any_size_go_in_where_they_are_dynamic(format, networks, t
     report = kr.export(
         networks("resnest"),
         tmp_path / f"m{FORMATS[format].suffix}",
-        format=format,
         batch="dynamic",
         image_size="dynamic",
         preprocessing={"input_size": (3, 40, 56)},
     )
     assert report.input_shape == (None, None, None, 3)
     assert report.images == 9  # A batch of 1, of 7, and one of another size.
-    assert report.metadata["input_size"] == [None, None, 3]
+    assert (report.metadata["input_size"], report.metadata["dynamic"]) == ([3, 40, 56], True)
 
 
 def test_any_size_goes_into_a_saved_model(served):
@@ -304,11 +350,6 @@ def test_any_size_goes_into_a_saved_model(served):
     assert report.input_shape == (None, None, None, 3)
     assert report.images == 9 + 2  # And two photographs.
     assert loaded.serve(np.zeros((2, 40, 72, 3), "uint8")).shape == (2, 10)
-
-
-def test_litert_is_fixed_to_one_image_of_the_size_of_the_weights(exported):
-    assert exported("resnet", "litert")[0].input_shape == (1, 48, 48, 3)
-    assert exported("resnet", "onnx")[0].input_shape == (None, 48, 48, 3)
 
 
 def test_a_file_of_a_fixed_batch_takes_no_other(tmp_path):
@@ -326,6 +367,36 @@ def test_a_file_of_a_fixed_batch_takes_no_other(tmp_path):
 # Metadata, preprocessing, signatures -------------------------------------------------------------
 
 
+PREPARATION = Preparation(
+    size=20, crop_pct=0.8, interpolation="bicubic", mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3)
+)
+FIVE = [f"sort {number}" for number in range(5)]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A small model for any size, exported to each format once, over what was there before."""
+    made = {}
+
+    def get(format: str):
+        if format not in made:
+            path = tmp_path_factory.mktemp("small") / f"m{FORMATS[format].suffix}"
+            fake_write(None, None, path, None)
+            made[format] = kr.export(
+                dense_net(side=None),
+                path,
+                format=format,
+                preprocessing=PREPARATION,
+                labels=FIVE,
+                architecture="five_sorts",
+                licence="mit",
+                overwrite=True,
+            )
+        return made[format]
+
+    return get
+
+
 def metadata_in(report) -> dict:
     """What a file says about itself, read the way that users read it."""
     path = Path(report.path)
@@ -333,7 +404,7 @@ def metadata_in(report) -> dict:
         return json.loads((path / "assets.extra" / "metadata.json").read_text())
     if report.format == "litert":
         with zipfile.ZipFile(path) as archive:
-            assert archive.read("labels.txt").decode().splitlines() == LABELS
+            assert archive.read("labels.txt").decode().splitlines() == FIVE
             return json.loads(archive.read("metadata.json"))
     if report.format == "onnx":
         import onnxruntime
@@ -351,30 +422,49 @@ def metadata_in(report) -> dict:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_file_says_what_goes_in_and_what_comes_out(format, exported):
-    report, model = exported("resnet", format)
-    assert metadata_in(report) == report.metadata
-    expected = kr.preprocessor("resnet50d")
-    assert report.metadata == {
-        "architecture": model.name,
-        "labels": LABELS,
-        "mean": list(expected.mean),
-        "std": list(expected.std),
-        "input_size": [48, 48, 3],
-        "interpolation": expected.interpolation,
-        "crop_pct": expected.crop_pct,
-        "include_preprocessing": False,
-        "activation": "linear",
-        "licence": "mit",
-        "precision": "float32",
-    }
-
-
-def test_a_published_checkpoint_brings_its_preprocessing_and_licence(tmp_path):
-    report = kr.export(
-        dense_net(), tmp_path / "m.onnx", format="onnx", preprocessing="resnest50d.in1k"
+def test_a_file_says_what_goes_in_and_what_comes_out(format, small):
+    report = small(format)
+    metadata = metadata_in(report)
+    assert Preparation.stated_in(metadata) == PREPARATION
+    assert (
+        metadata
+        == report.metadata
+        == PREPARATION.as_metadata()
+        | {
+            "architecture": "five_sorts",
+            "labels": FIVE,
+            "dynamic": format != "litert",
+            "include_preprocessing": False,
+            "activation": "linear",
+            "licence": "mit",
+            "precision": "float32",
+        }
     )
+
+
+def test_litert_is_fixed_to_one_image_of_the_size_of_the_weights(small):
+    assert small("litert").input_shape == (1, 20, 20, 3)
+    assert small("onnx").input_shape == (None, None, None, 3)
+
+
+def test_an_openvino_file_knows_its_layout(small):
+    """Without it nothing that speaks of channels can be put in front of the model."""
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(small("openvino").path)
+    images = np.random.default_rng(0).standard_normal((2, 8, 8, 3), "float32")
+    expected = core.compile_model(model, "CPU")(images)[0]
+    steps = openvino.preprocess.PrePostProcessor(model)
+    steps.input().preprocess().reverse_channels()
+    found = core.compile_model(steps.build(), "CPU")(images[..., ::-1].copy())[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_published_checkpoint_brings_its_preparation_name_and_licence(tmp_path):
+    report = kr.export(dense_net(), tmp_path / "m.onnx", preprocessing="resnest50d.in1k")
     assert report.metadata["crop_pct"] == kr.preprocessor("resnest50d.in1k").crop_pct
+    assert report.metadata["architecture"] == "resnest50d"
     assert report.metadata["licence"] == kr.model_info("resnest50d.in1k").pretrained[0].license
 
 
@@ -388,7 +478,7 @@ def served(networks, tmp_path_factory):
 
     path = tmp_path_factory.mktemp("served") / "model"
     report = kr.export(
-        networks("res2net"),
+        networks("basic"),
         path,
         fold=False,
         image_size="dynamic",
@@ -410,28 +500,65 @@ def test_uint8_goes_in_and_probabilities_come_out(served, networks):
     report, loaded = served
     assert report.metadata["activation"] == "softmax"
     rgb = np.random.default_rng(1).integers(0, 256, (3, 48, 48, 3), "uint8")
-    logits = networks("res2net")(kr.preprocess_input(rgb))
+    logits = networks("basic")(kr.preprocess_input(rgb))
     assert relative_error(loaded.serve(rgb), keras.ops.softmax(logits)) < 1e-5
 
 
 def test_features_are_what_the_classifier_reads(served, networks):
     rgb = np.random.default_rng(2).integers(0, 256, (2, 48, 48, 3), "uint8")
-    model = networks("res2net")
+    model = networks("basic")
     kernel, bias = model.layers[-1].get_weights()
     features = served[1].features(rgb).numpy()
     assert relative_error(features @ kernel + bias, model(kr.preprocess_input(rgb))) < 1e-5
 
 
-def test_encoded_photographs_of_any_size_are_served(served, networks):
-    pictures = []
-    for seed, size in enumerate([(90, 70), (60, 64)]):
-        noise = np.random.default_rng(seed).integers(0, 256, (7, 9, 3), "uint8")
-        file = io.BytesIO()
-        Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC).save(file, "jpeg")
-        pictures.append(file)
-    expected = keras.ops.softmax(networks("res2net")(SIZE_48.load(pictures)))
-    found = served[1].serve_bytes(np.array([file.getvalue() for file in pictures], object))
+def picture(size: tuple[int, int]) -> Image.Image:
+    noise = np.random.default_rng(sum(size)).integers(0, 256, (7, 9, 3), "uint8")
+    return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+
+
+def encoded(image: Image.Image, kind: str) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **({"lossless": True} if kind == "webp" else {}))
+    return file.getvalue()
+
+
+SERVED = {
+    "photographs of two sizes": [("jpeg", picture((90, 70))), ("jpeg", picture((60, 64)))],
+    "grey and cmyk": [("jpeg", picture((60, 64)).convert(mode)) for mode in ("L", "CMYK")],
+    "palette and alpha": [("png", picture((60, 64)).convert(mode)) for mode in ("P", "RGBA")],
+    "16 bits": [
+        ("png", Image.fromarray(np.asarray(picture((60, 64)).convert("L")).astype("uint16") * 250))
+    ],
+    "gif and webp": [(kind, picture((60, 64)).quantize(40)) for kind in ("gif", "webp")],
+}
+
+
+@pytest.mark.parametrize("case", SERVED)
+def test_encoded_images_are_served_as_the_package_reads_them(case, served, networks):
+    files = [encoded(image, kind) for kind, image in SERVED[case]]
+    expected = keras.ops.softmax(networks("basic")(SIZE_48.load(map(io.BytesIO, files))))
+    found = served[1].serve_bytes(np.array(files, object))
     assert relative_error(found, expected) < 1e-5
+
+
+NOT_SERVED = {
+    "bmp": [encoded(picture((60, 64)), "bmp")],
+    "tiff": [encoded(picture((60, 64)), "tiff")],
+    "text": [b"no image"],
+    "nothing": [b""],
+}
+
+
+@pytest.mark.parametrize("case", NOT_SERVED)
+def test_what_is_no_image_to_serve_is_refused_in_our_words(case, served):
+    with pytest.raises(Exception, match="must get whole JPEG, PNG, GIF or WebP files; convert"):
+        served[1].serve_bytes(np.array(NOT_SERVED[case], object))
+
+
+def test_an_empty_batch_of_files_is_refused_in_our_words(served):
+    with pytest.raises(Exception, match="serve_bytes must get at least one file"):
+        served[1].serve_bytes(np.array([], object))
 
 
 def test_a_model_that_normalises_by_itself_says_that_values_go_in_as_they_are(tmp_path):
@@ -455,6 +582,34 @@ def test_a_model_that_normalises_by_itself_says_that_values_go_in_as_they_are(tm
 
 
 # Models of others --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_layers_that_only_train_are_no_hindrance(format, tmp_path):
+    """ONNX and LiteRT have no operators for what Keras' augmentation is made of."""
+    front = [
+        layers.RandomFlip(),
+        layers.RandomRotation(0.1),
+        layers.RandomContrast(0.2),
+        layers.Rescaling(1 / 255),
+        layers.GaussianNoise(0.1),
+    ]
+    report = kr.export(
+        dense_net(*front),
+        tmp_path / f"m{FORMATS[format].suffix}",
+        format=format,
+        include_preprocessing=True,
+    )
+    assert report.max_difference <= FLOAT32[format]
+
+
+def test_a_preprocessor_in_front_is_refused_where_nothing_can_resize(tmp_path):
+    model = dense_net(Preprocessor(8), side=None)
+    for suffix in (".tflite", ".onnx", ".xml"):
+        with pytest.raises(ValueError, match="take the Preprocessor off the model and pass it as"):
+            kr.export(model, tmp_path / f"m{suffix}", image_size=32)
+    assert left_in(tmp_path) == []
+    assert kr.export(model, tmp_path / "m").metadata["input_size"] == [3, 9, 9]
 
 
 def test_a_model_of_others_is_exported(tmp_path):
@@ -525,12 +680,16 @@ LITERT = dict(path="m.tflite", format="litert")
         (dict(path="m.xml", format="openvino", precision="bfloat16"), "INFERENCE_PRECISION_HINT"),
         (dict(path="m.xml", format="openvino", precision="int8-dynamic"), "use int8, or onnx"),
         (dict(path="m.tflite", format="onnx"), r"path must end in \.onnx"),
-        (dict(path="m.onnx"), "path must be a folder's"),
+        (dict(path="m.onnx", format="saved_model"), "path must be a folder's"),
+        (dict(path="m.onx"), r"where no format is given.* Did you mean '\.onnx'\?"),
+        (dict(path="m.TFLITE"), r"Did you mean '\.tflite'\?"),
+        (dict(path="m.xlm"), r"Did you mean '\.xml'\?"),
+        (dict(path="m.v2"), "for another name, pass the format"),
         (dict(path="nowhere/m.onnx", format="onnx"), "in a folder that exists"),
         (ONNX | dict(overwrite=1), "overwrite must be True or False"),
-        (ONNX | dict(model=None), "model must be a functional or built sequential"),
+        (ONNX | dict(model=None), "model must be a functional or a built sequential"),
         (ONNX | dict(model=Subclassed()), r"keras.Model\(x, model\(x\)\)"),
-        (ONNX | dict(model=two_inputs()), "one input of images"),
+        (ONNX | dict(model=two_inputs()), "one image input"),
         (ONNX | dict(fold="yes"), "fold must be True or False"),
         (ONNX | dict(include_preprocessing=None), "include_preprocessing must be True or False"),
         (ONNX | dict(batch=0), 'batch must be a positive int or "dynamic"'),
@@ -541,7 +700,7 @@ LITERT = dict(path="m.tflite", format="litert")
         (LITERT | dict(precision="int8", batch="dynamic"), "needs a fixed batch and image_size"),
         (ONNX | dict(activation="sofmax"), "activation must be the name"),
         (ONNX | dict(activation=None), "activation must be the name"),
-        (ONNX | dict(signatures=("serve", "features")), "need the format 'saved_model'"),
+        (ONNX | dict(signatures=("serve", "features")), "several need the format 'saved_model'"),
         (dict(path="m", signatures=("features",)), "signatures must be 'serve' and others"),
         (dict(path="m", signatures=("serve", "train")), "signatures must be 'serve' and others"),
         (ONNX | dict(labels=["a", "b"]), "a name of one line for each of the 5 outputs"),
@@ -569,7 +728,7 @@ def test_preprocessing_needs_rgb(tmp_path):
         kr.export(gray, tmp_path / "m", include_preprocessing=True)
     with pytest.raises(ValueError, match="3 input channels"):
         kr.export(gray, tmp_path / "m", signatures=("serve", "serve_bytes"))
-    assert kr.export(gray, tmp_path / "m.onnx", format="onnx").input_shape == (None, 8, 8, 1)
+    assert kr.export(gray, tmp_path / "m.onnx").metadata["input_size"] == [1, 8, 8]
 
 
 def test_what_has_no_classifier_has_no_features_to_serve(tmp_path):
@@ -608,18 +767,45 @@ def test_a_missing_package_is_named_with_what_installs_it(
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_file_that_exists_is_replaced_only_if_asked(format, tmp_path):
-    path = tmp_path / f"m{FORMATS[format].suffix}"
-    kr.export(dense_net(), path, format=format)
-    files = left_in(tmp_path)
-    assert len(files) == (2 if format == "openvino" else 1)
+def test_a_file_that_exists_is_replaced_only_if_asked(format, small):
+    path = Path(small(format).path)
     with pytest.raises(ValueError, match="path must not exist yet; overwrite=True"):
         kr.export(dense_net(), path, format=format)
-    if format != "saved_model":
-        before = path.read_bytes()
-        kr.export(dense_net(), path, format=format, batch=3, overwrite=True)
-        assert path.read_bytes() != before
-    assert left_in(tmp_path) == files
+    beside = [path.with_suffix(".bin").name] if format == "openvino" else []
+    # Of what `fake_write` had put there, a file that is not the format's stays.
+    assert set(left_in(path.parent)) - {"m.bin"} == {path.name}
+    assert set(beside) <= set(left_in(path.parent))
+    file = path / "saved_model.pb" if format == "saved_model" else path
+    assert file.read_bytes() != b"no model"
+
+
+def test_an_unknown_end_is_a_folder_of_that_name_if_the_format_says_so(tmp_path):
+    for name in ("m.v2", "resnet50-1.0", "m.onx"):
+        assert place.check_target(tmp_path / name, FORMATS["saved_model"]).name == name
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.filterwarnings("ignore:TensorFlow loads no SavedModel from a path")
+def test_a_path_that_reads_as_a_pattern_or_an_address_is_taken_as_it_is(format, tmp_path):
+    folder = tmp_path / "a [x] b%20c" / "{ü,*}"
+    folder.mkdir(parents=True)
+    path = folder / f"m [0]%2F?{FORMATS[format].suffix}"
+    kr.export(dense_net(), path, format=format)
+    assert path.exists()
+    moved = path.rename(tmp_path / f"m{FORMATS[format].suffix}")
+    for beside in folder.iterdir():
+        beside.rename(tmp_path / f"m{beside.suffix}")
+    run, _ = FORMATS[format].load(str(moved))
+    assert run("serve", np.zeros((1, 8, 8, 3), "float32")).shape == (1, 5)
+
+
+def test_a_path_that_tensorflow_cannot_load_from_is_warned_of(tmp_path, monkeypatch):
+    monkeypatch.setattr(compare, "run_afresh", lambda *args: pytest.fail("stop here"))
+    with (
+        pytest.warns(UserWarning, match=r"TensorFlow loads no SavedModel .* move the folder first"),
+        pytest.raises(pytest.fail.Exception, match="stop here"),
+    ):
+        kr.export(dense_net(), tmp_path / "m[1]")
 
 
 def test_somebodys_folder_is_not_overwritten(tmp_path):
@@ -673,10 +859,10 @@ def test_a_file_that_cannot_be_run_is_not_left(format, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
-def test_a_file_that_differs_too_much_is_not_left(format, networks, tmp_path):
+def test_a_file_that_differs_too_much_is_not_left(format, tmp_path):
     path = tmp_path / f"m{FORMATS[format].suffix}"
     with pytest.raises(ValueError, match="must give the model's outputs to 1e-12") as error:
-        kr.export(networks("resnet"), path, format=format, image_size=48, tolerance=1e-12)
+        kr.export(dense_net(units=4000), path, format=format, tolerance=1e-12)
     assert "max_difference=" in str(error.value)
     assert left_in(tmp_path) == []
 
@@ -721,11 +907,20 @@ def test_two_files_are_replaced_together_or_not_at_all(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "rename", fails_once)
     with pytest.raises(OSError, match="no"):
-        place.put_in_place([new / "m.xml", new / "m.bin"], tmp_path)
+        place.put_in_place([new / "m.xml", new / "m.bin"], [tmp_path / "m.xml", tmp_path / "m.bin"])
     assert [(tmp_path / name).read_text() for name in ("m.xml", "m.bin")] == ["old", "old"]
 
 
 # The fresh process, the report, the command ------------------------------------------------------
+
+
+def test_what_a_format_is_like_stands_in_its_file_alone():
+    """Whoever adds a format adds a file, and looks for nothing elsewhere."""
+    package = Path(kr.__file__).parent
+    asked = re.compile(r"\bformat\s*(==|!=|(not )?in [\[({])")
+    files = [*package.joinpath("deploy").glob("*.py"), package / "commands" / "export.py"]
+    assert len(files) > 10
+    assert [file.name for file in files if asked.search(file.read_text())] == []
 
 
 def test_the_fresh_process_knows_nothing_of_keras():
@@ -742,10 +937,10 @@ def test_the_fresh_process_knows_nothing_of_keras():
     assert {"tensorflow", "onnxruntime", "openvino", "ai_edge_litert"} <= imported
 
 
-def test_the_report_prints_as_a_table_and_as_json(exported):
-    report, _ = exported("rexnet", "litert")
+def test_the_report_prints_as_a_table_and_as_json(small):
+    report = small("litert")
     text = str(report)
-    for words in ("litert, float32", "CONV_2D", "1 x 48 x 48 x 3", "tolerance 0.001", " ms for 1"):
+    for words in ("litert, float32", "CONV_2D", "1 x 20 x 20 x 3", "tolerance 0.001", " ms for 1"):
         assert words in text
     assert f"{report.size / 1e6:.2f} MB" in text
     assert report.size == os.path.getsize(report.path)
@@ -771,6 +966,13 @@ def test_the_command_exports_a_saved_model_of_keras(saved, tmp_path):
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 1
     assert "path must not exist yet" in again.stderr
+
+
+def test_the_command_refuses_an_unknown_end_with_the_nearest(tmp_path):
+    result = CliRunner().invoke(app, ["export", str(tmp_path / "m.onx"), "--model", "resnet18"])
+    assert result.exit_code == 1
+    assert "Did you mean '.onnx'?" in result.stderr
+    assert left_in(tmp_path) == []
 
 
 def test_the_command_names_the_extra_before_a_model_is_loaded(tmp_path, monkeypatch):

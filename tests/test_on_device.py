@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+import io
 import json
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from photographs import CONFIGS, config_key, photograph
 from PIL import Image
 
 import keras_resnets as kr
+from keras_resnets.layers.preprocessor import read_image
+from keras_resnets.preparation import Preparation
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "on_device.py"
 SIZE = 64
@@ -46,8 +49,8 @@ def model() -> keras.Model:
 
 
 def exported(model: keras.Model, path: Path, **options) -> Path:
-    preprocessing = kr.preprocessing.Preprocessor(SIZE)
-    kr.export(model, path, format="litert", labels=LABELS, preprocessing=preprocessing, **options)
+    options = dict(labels=LABELS, preprocessing=Preparation(size=SIZE)) | options
+    kr.export(model, path, **options)
     return path
 
 
@@ -154,21 +157,75 @@ def test_images_are_resized_and_cropped_as_by_pil(config, name):
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 30, 3), (500, 20, 3), (64, 64), (70, 90, 1)])
 def test_an_image_of_any_size_is_classified(path, shape):
     image = np.random.default_rng(0).integers(0, 256, shape, "uint8")
-    probabilities = on_device.Classifier(path).probabilities(image)
+    probabilities = on_device.Classifier(path).answer(image)
     assert probabilities.shape == (len(LABELS),)
     assert probabilities.sum() == pytest.approx(1, abs=1e-3)
 
 
-def test_the_same_image_from_every_kind_of_file_is_the_same(tmp_path):
-    image = photograph("chelsea")[:50, :71]
-    ppm(tmp_path / "a.ppm", image)
-    np.save(tmp_path / "a.npy", image)
-    Image.fromarray(image).save(tmp_path / "a.png")
-    Image.fromarray(image).save(tmp_path / "by_pil.ppm")
-    for name in ("a.ppm", "a.npy", "a.png", "by_pil.ppm"):
-        np.testing.assert_array_equal(on_device.read_image(tmp_path / name), image)
-    Image.fromarray(image[..., 0]).save(tmp_path / "a.pgm")
-    np.testing.assert_array_equal(on_device.read_image(tmp_path / "a.pgm"), image[..., :1])
+def small() -> Image.Image:
+    return Image.fromarray(photograph("chelsea")[:50, :71])
+
+
+def deep(multiple: int = 251) -> Image.Image:
+    """Grey of 16 bits."""
+    return Image.fromarray(np.asarray(small().convert("L")).astype("uint16") * multiple)
+
+
+def turned() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # Orientation: a quarter to the right.
+    return exif
+
+
+KINDS = {
+    "rgb.png": lambda path: small().save(path),
+    "rgb.ppm": lambda path: small().save(path),
+    "grey.pgm": lambda path: small().convert("L").save(path),
+    "deep.png": lambda path: deep().save(path),
+    "deep.pgm": lambda path: deep().save(path),
+    "deep.tiff": lambda path: deep().save(path),
+    "deep_rgb.ppm": lambda path: path.write_bytes(
+        b"P6 2 1 65535\n" + np.array([0, 128, 129, 65535, 32896, 700], ">u2").tobytes()
+    ),
+    "few_levels.ppm": lambda path: path.write_bytes(b"P6 2 1 5\n" + bytes([0, 1, 2, 3, 4, 5])),
+    "palette.png": lambda path: small().quantize(30).save(path),
+    "palette.bmp": lambda path: small().quantize(30).save(path),
+    "transparent.png": lambda path: small().quantize(30).save(path, transparency=b"7"),
+    "one_bit.png": lambda path: small().convert("1").save(path),
+    "rgba.png": lambda path: small().convert("RGBA").save(path),
+    "grey_alpha.png": lambda path: small().convert("LA").save(path),
+    "cmyk.jpg": lambda path: small().convert("CMYK").save(path),
+    "turned.jpg": lambda path: small().save(path, exif=turned()),
+    "animated.gif": lambda path: small().save(path, save_all=True, append_images=[deep(9)]),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_an_image_of_any_kind_is_read_as_by_the_library(name, tmp_path):
+    KINDS[name](tmp_path / name)
+    found = on_device.read_image(tmp_path / name)
+    expected = read_image(tmp_path / name)
+    np.testing.assert_array_equal(np.broadcast_to(found, expected.shape), expected)
+
+
+def test_an_array_is_read_as_it_is(tmp_path):
+    np.save(tmp_path / "a.npy", np.asarray(small()))
+    np.testing.assert_array_equal(on_device.read_image(tmp_path / "a.npy"), np.asarray(small()))
+
+
+@pytest.mark.parametrize("size", [(40, 40), (40, 56)])
+def test_the_size_that_weights_were_evaluated_at_is_used_of_a_model_for_any(size, tmp_path):
+    model = kr.ResNet18(weights=None, depths=(1,), planes=(8,), classes=3)
+    stated = Preparation(size=size, crop_pct=0.9, interpolation="bicubic", std=(0.5,) * 3)
+    path = exported(
+        model, tmp_path / "any.tflite", labels=None, preprocessing=stated, image_size="dynamic"
+    )
+    classifier = on_device.Classifier(path)
+    assert classifier.size == size
+    photo = photograph("coffee")
+    values = kr.layers.Preprocessor.of(stated, "pil")(photo)
+    expected = keras.ops.convert_to_numpy(model(values[None]))[0]
+    np.testing.assert_allclose(classifier.answer(photo), expected, atol=1e-3)
 
 
 # Types of tensors ---------------------------------------------------------------------------------
@@ -208,18 +265,69 @@ def test_a_model_that_prepares_images_itself_gets_grey_levels(model, tmp_path):
     assert_same(classifier.top(photo), expected_top(model, photo, 5))
 
 
-def test_logits_become_probabilities_and_classes_without_labels_get_numbers(model, path, tmp_path):
-    photo = photograph("coffee")
+# Probabilities and values -------------------------------------------------------------------------
+
+
+def ending_in(tmp_path: Path, units: int, activation: str | None) -> tuple[keras.Model, Path]:
+    """A small model that ends so, and its file."""
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(units, activation, kernel_initializer="glorot_normal"),
+        ]
+    )
+    path = exported(model, tmp_path / "m.tflite", labels=None, preprocessing=Preparation(size=8))
+    return model, path
+
+
+@pytest.mark.parametrize(
+    ("units", "activation", "are_probabilities", "makes"),
+    [
+        (3, None, True, keras.ops.softmax),
+        (3, "log_softmax", True, keras.ops.exp),
+        (3, "sigmoid", True, None),
+        (1, None, False, None),
+        (1, "relu", False, None),
+    ],
+)
+def test_outputs_become_probabilities_only_where_they_are_those_of_classes(
+    units, activation, are_probabilities, makes, tmp_path
+):
+    model, path = ending_in(tmp_path, units, activation)
     classifier = on_device.Classifier(path)
-    softmax = classifier.probabilities(photo)
-    classifier.metadata["activation"] = "linear"
-    classifier.labels = []
-    expected = np.exp(softmax) / np.exp(softmax).sum()
-    np.testing.assert_allclose(classifier.probabilities(photo), expected, rtol=1e-5)
-    assert classifier.top(photo, 1)[0][0] == f"class {softmax.argmax()}"
+    assert classifier.gives_probabilities is are_probabilities
+    photo = photograph("coffee")
+    image = on_device.resized_crop(photo, (8, 8), 0.875, "bilinear")
+    expected = model(kr.preprocess_input(image)[None])
+    expected = keras.ops.convert_to_numpy(makes(expected) if makes else expected)[0]
+    np.testing.assert_allclose(classifier.answer(photo), expected, atol=1e-5)
+    name = "class" if are_probabilities else "output"
+    assert classifier.top(photo, 1)[0][0] == f"{name} {expected.argmax()}"
+
+
+def test_the_program_prints_a_number_as_a_number(tmp_path, monkeypatch, capsys):
+    model, path = ending_in(tmp_path, 1, None)
+    model.layers[-1].bias.assign([1234.5678])
+    exported(model, path, labels=["weight"], preprocessing=Preparation(size=8), overwrite=True)
+    file = ppm(tmp_path / "grey.ppm", np.full((8, 8, 3), 116, "uint8"))
+    monkeypatch.setattr(sys, "argv", ["on_device.py", str(path), str(file)])
+    on_device.main()
+    printed, label = capsys.readouterr().out.splitlines()[1].split()
+    assert label == "weight"
+    assert float(printed) == pytest.approx(1234.5678, rel=1e-3)
 
 
 # Bad input ----------------------------------------------------------------------------------------
+
+
+def tiff(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "TIFF")
+    return file.getvalue()
+
+
+FLOATS = tiff(np.zeros((4, 4), "float32"))
 
 
 @pytest.mark.parametrize(
@@ -227,8 +335,9 @@ def test_logits_become_probabilities_and_classes_without_labels_get_numbers(mode
     [
         ("missing.ppm", None, "No such file"),
         ("text.ppm", b"no image", "not a binary PPM"),
+        ("zero.ppm", b"P6 1 1 0\n123", "must be from 1 to 65535, and is 0"),
+        ("32bits.tiff", FLOATS, "32 bits and no known range"),
         ("short.ppm", b"P6 4 4 255\n123", "4x4 pixels announced, 3 bytes found"),
-        ("deep.ppm", b"P6 1 1 65535\n123456", "8 bits"),
         ("text.npy", b"no array", "IMAGE must be readable"),
         ("text.jpg", b"no image", "IMAGE must be readable"),
     ],
@@ -254,7 +363,7 @@ def test_a_file_that_is_no_image_is_refused(
 )
 def test_an_array_that_is_no_image_is_refused(path, image):
     with pytest.raises(ValueError, match="must be uint8 of shape"):
-        on_device.Classifier(path).probabilities(image)
+        on_device.Classifier(path).answer(image)
 
 
 def test_a_file_without_metadata_is_refused(path, tmp_path):
@@ -265,3 +374,10 @@ def test_a_file_without_metadata_is_refused(path, tmp_path):
         on_device.Classifier(tmp_path / "bare.tflite")
     with pytest.raises(FileNotFoundError):
         on_device.Classifier(tmp_path / "none.tflite")
+
+
+def test_a_file_that_does_not_say_how_images_are_prepared_is_refused(tmp_path):
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.GlobalAveragePooling2D()])
+    path = exported(model, tmp_path / "m.tflite", labels=None, preprocessing=None)
+    with pytest.raises(ValueError, match="lacks crop_pct, interpolation, mean, std: export the"):
+        on_device.Classifier(path)

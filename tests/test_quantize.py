@@ -25,6 +25,7 @@ FAMILIES = {
     "rexnet": ("rexnet_100", dict(depth=0.3, initial_channels=16, final_channels=48)),
 }
 TRAINING_IMAGES = 1437
+OPENVINO_TOO = {("openvino", family) for family in FAMILIES if family != "resnest"}
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +91,19 @@ def outputs(report, images: np.ndarray) -> np.ndarray:
     return openvino.Core().compile_model(report.path, "CPU")(images)[0]
 
 
-@pytest.mark.parametrize("format", ["litert", "onnx", "openvino"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "format"),
+    [
+        # OpenVINO has its int8 of the same quantizer as ONNX.
+        pytest.param(
+            family,
+            format,
+            marks=[pytest.mark.exhaustive] if (format, family) in OPENVINO_TOO else [],
+        )
+        for family in FAMILIES
+        for format in ("litert", "onnx", "openvino")
+    ],
+)
 def test_int8_is_as_right_as_float(family, format, trained, digits, tmp_path):
     model, (images, labels) = trained(family), digits
     test_images, test_labels = images[TRAINING_IMAGES:], labels[TRAINING_IMAGES:]
@@ -111,8 +123,8 @@ def test_int8_is_as_right_as_float(family, format, trained, digits, tmp_path):
     before = top1(model.predict(test_images.astype("float32"), verbose=0))
     assert before > 0.85
     assert top1(outputs(report, test_images)) >= before - (0.03 if family == "rexnet" else 0.01)
-    assert report.images == 64
-    assert report.top1_agreement > 0.95
+    assert (report.images, report.calibrated) == (16, 48)
+    assert report.top1_agreement > 0.9
 
 
 @pytest.mark.parametrize("format", ["litert", "onnx"])
@@ -156,15 +168,18 @@ def test_data_sets_give_representative_images_of_all_classes(trained, digits, tm
         format="onnx",
         precision="int8",
         image_size=16,
+        preprocessing={"input_size": (3, 16, 16)},
         data=(images[:TRAINING_IMAGES], labels[:TRAINING_IMAGES]),
     )
-    assert report.images == images_module.MOST_SAMPLES
+    assert report.calibrated == images_module.MOST_SAMPLES
+    assert report.images == images_module.MOST_SAMPLES // 3
     assert report.top1_agreement > 0.95
 
 
 def test_sensitivity_says_which_layers_lose_most(trained, digits, tmp_path):
     model = trained("resnet")
     found = sensitivity(model, digits[0][:32])
+    assert found.images == 8  # The others are calibrated with.
     losses = [loss.mean_difference for loss in found.layers]
     assert losses == sorted(losses, reverse=True)
     assert losses[0] > 0
@@ -202,7 +217,7 @@ RGB = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), "uint8")
         (dict(data=RGB[0]), r"data must be images \(images, 8, 8, 3\)"),
         (dict(data=RGB[:, :6]), r"data must be images \(images, 8, 8, 3\)"),
         (dict(data=RGB[..., :1]), r"data must be images \(images, 8, 8, 3\)"),
-        (dict(data=RGB, batch=8), "at least a batch of 8"),
+        (dict(data=RGB, batch=8), "at least 16 of them"),
         (dict(data=RGB.astype("int64")), "data must be uint8 or float"),
         (dict(data=RGB.astype("float32")), "data must be in the model's range, -2.12 to 2.64"),
         (dict(data=np.zeros((4, 8, 8, 3))), "and not all the same"),
@@ -215,7 +230,8 @@ RGB = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), "uint8")
     ],
 )
 def test_wrong_data_and_layers_are_refused_before_anything_is_made(changes, message, tmp_path):
-    arguments = dict(format="onnx", precision="int8") | changes
+    stated = {"input_size": (3, 8, 8)}
+    arguments = dict(format="onnx", precision="int8", preprocessing=stated) | changes
     with pytest.raises(ValueError, match=message):
         kr.export(plain_net(), tmp_path / "m.onnx", **arguments)
     assert list(tmp_path.iterdir()) == []

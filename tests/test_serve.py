@@ -29,6 +29,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 import keras_resnets as kr
+from keras_resnets.preparation import Preparation
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SIZE = 64
@@ -61,8 +62,8 @@ def classifier_of(name: str, channels: int = 3, **changes) -> keras.Model:
 
 
 def exported(model: keras.Model, path: Path, **options) -> Path:
-    preprocessing = kr.preprocessing.Preprocessor(SIZE)
-    kr.export(model, path, format="onnx", labels=LABELS, preprocessing=preprocessing, **options)
+    options = dict(labels=LABELS, preprocessing=Preparation(size=SIZE)) | options
+    kr.export(model, path, format="onnx", **options)
     return path
 
 
@@ -157,8 +158,8 @@ def test_a_model_that_prepares_images_itself_gets_grey_levels(model, path, tmp_p
     values = whole.values(crop)
     assert values.dtype == "uint8"
     np.testing.assert_array_equal(values, np.asarray(crop))
-    [(found, _)] = whole.probabilities([values], False)
-    [(expected, _)] = bare.probabilities([bare.values(crop)], False)
+    [(found, _)] = whole.answer([values], False)
+    [(expected, _)] = bare.answer([bare.values(crop)], False)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -171,7 +172,7 @@ def assert_heat_is_that_of_grad_cam(model: keras.Model, path: Path, mode: str, a
         expected = kr.grad_cam(model, images, index)
         assert expected.max() == 1
         for image, wanted in zip(images, expected, strict=True):
-            [(_, features)] = classifier.probabilities([image], with_features=True)
+            [(_, features)] = classifier.answer([image], with_features=True)
             heat = classifier.heat(features, index)[None, ..., None]
             heat = keras.ops.image.resize(heat, (SIZE, SIZE), "bilinear")
             heat = keras.ops.convert_to_numpy(heat)[0, ..., 0]
@@ -197,7 +198,7 @@ def test_a_network_that_ends_otherwise_has_no_heat_and_is_served(path, tmp_path)
     classifier = serve.Classifier(tmp_path / "other.onnx")
     assert not classifier.has_grad_cam
     image = classifier.values(classifier.crop(picture()))
-    [(probabilities, features)] = classifier.probabilities([image], with_features=False)
+    [(probabilities, features)] = classifier.answer([image], with_features=False)
     assert probabilities.shape == (len(LABELS),)
     assert features is None
 
@@ -210,23 +211,115 @@ def test_a_model_of_a_fixed_batch_answers_as_one_of_any(path, tmp_path):
     free, fixed = serve.Classifier(path), serve.Classifier(tmp_path / "fixed.onnx")
     assert (free.fixed_batch, fixed.fixed_batch) == (None, 4)
     images = [free.values(free.crop(picture(name))) for name in ("coffee", "astronaut", "chelsea")]
-    for one, other in zip(
-        free.probabilities(images, True), fixed.probabilities(images, True), strict=True
-    ):
+    for one, other in zip(free.answer(images, True), fixed.answer(images, True), strict=True):
         np.testing.assert_allclose(one[0], other[0], atol=1e-6)
         np.testing.assert_allclose(one[1], other[1], rtol=1e-4, atol=1e-4)
 
 
-def test_logits_become_probabilities(path):
+@pytest.mark.parametrize(
+    "stated",
+    [
+        Preparation(
+            size=48, crop_pct=0.9, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3
+        ),
+        Preparation(size=(40, 56)),
+    ],
+    ids=["square", "rectangle"],
+)
+def test_the_size_that_weights_were_evaluated_at_is_used_of_a_model_for_any(stated, tmp_path):
+    model = kr.ResNet18(weights=None, depths=(1,), planes=(8,), classes=3)
+    path = exported(model, tmp_path / "any.onnx", labels=None, preprocessing=stated)
     classifier = serve.Classifier(path)
-    image = classifier.values(classifier.crop(picture()))
-    [(softmax, _)] = classifier.probabilities([image], False)
-    classifier.metadata["activation"] = None
-    [(again, _)] = classifier.probabilities([image], False)
-    np.testing.assert_allclose(again, np.exp(softmax) / np.exp(softmax).sum(), rtol=1e-5)
+    assert classifier.size == stated.size
+    crop = classifier.crop(picture())
+    [(found, _)] = classifier.answer([classifier.values(crop)], False)
+    preprocess = kr.layers.Preprocessor.of(stated, "pil")
+    expected = model(preprocess(np.asarray(picture()))[None])[0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert serve.Classifier(path, image_size=80).size == (80, 80)
+
+
+def test_a_model_of_one_size_takes_no_other(path):
+    assert serve.Classifier(path, image_size=SIZE).size == (SIZE, SIZE)
+    with pytest.raises(ValueError, match="must be left out for a model of one size, 64x64"):
+        serve.Classifier(path, image_size=80)
+
+
+# Probabilities and values -------------------------------------------------------------------------
+
+
+def ending_in(tmp_path: Path, units: int, activation: str | None) -> tuple[keras.Model, Path]:
+    """A small model that ends so, and its file."""
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(units, activation, kernel_initializer="glorot_normal"),
+        ]
+    )
+    path = exported(model, tmp_path / "m.onnx", labels=None, preprocessing=Preparation(size=8))
+    return model, path
+
+
+@pytest.mark.parametrize(
+    ("units", "activation", "answers", "makes"),
+    [
+        (3, None, "probabilities", keras.ops.softmax),
+        (3, "softmax", "probabilities", None),
+        (3, "log_softmax", "probabilities", keras.ops.exp),
+        (3, "sigmoid", "probabilities", None),
+        (1, "sigmoid", "probabilities", None),
+        (1, None, "values", None),
+        (1, "relu", "values", None),
+        (2, "tanh", "values", None),
+    ],
+)
+def test_outputs_become_probabilities_only_where_they_are_those_of_classes(
+    units, activation, answers, makes, tmp_path
+):
+    model, path = ending_in(tmp_path, units, activation)
+    classifier = serve.Classifier(path)
+    assert classifier.answers == answers
+    images = [classifier.values(classifier.crop(picture(name))) for name in ("coffee", "chelsea")]
+    expected = model(np.stack(images))
+    expected = keras.ops.convert_to_numpy(makes(expected) if makes else expected)
+    found = np.stack([answer for answer, _ in classifier.answer(images, False)])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_number_is_answered_as_a_number(tmp_path):
+    model, path = ending_in(tmp_path, 1, None)
+    classifier = serve.Classifier(path)
+    app = serve.create_app(classifier, max_batch=1, max_wait=0.001, max_bytes=MAX_BYTES, queue=4)
+
+    async def ask() -> dict:
+        transport = httpx2.ASGITransport(app=app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx2.AsyncClient(transport=transport, base_url="http://here") as client,
+        ):
+            health = (await client.get("/health")).json()
+            assert health["answers"] == "values"
+            return (await client.post("/predict", content=encoded(picture()))).json()
+
+    [answer] = asyncio.run(ask())["predictions"]
+    expected = float(model(classifier.values(classifier.crop(picture()))[None])[0, 0])
+    assert answer == {"index": 0, "label": "output 0", "value": pytest.approx(expected, abs=1e-5)}
 
 
 # Images of all kinds ------------------------------------------------------------------------------
+
+
+def deep_grey() -> Image.Image:
+    """Grey of 16 bits, none a multiple of 257."""
+    return Image.fromarray(np.asarray(picture().convert("L")).astype("uint16") * 251)
+
+
+def turned() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # Orientation: a quarter to the right.
+    return exif
+
 
 KINDS = {
     "grey": lambda: encoded(picture().convert("L")),
@@ -243,6 +336,11 @@ KINDS = {
         picture(), "GIF", save_all=True, append_images=[picture("coffee")]
     ),
     "one pixel": lambda: encoded(Image.new("RGB", (1, 1), "red")),
+    "16 bits": lambda: encoded(deep_grey()),
+    "16 bits of a tiff": lambda: encoded(deep_grey(), "TIFF"),
+    "palette bmp": lambda: encoded(picture().quantize(16), "BMP"),
+    "palette with a transparent colour": lambda: encoded(picture().quantize(64), transparency=b"7"),
+    "turned by its tag": lambda: encoded(picture(), exif=turned()),
 }
 
 
@@ -254,13 +352,6 @@ def test_an_image_of_any_kind_is_taken_as_by_the_library(client, model, kind, tm
     expected = model.predict(images, verbose=0)[0]
     answer = predictions(client.post("/predict?top=10", content=file.read_bytes()))
     np.testing.assert_allclose([answer[label] for label in LABELS], expected, atol=1e-5)
-
-
-def test_16_bit_grey_is_scaled_to_8_bits(client):
-    grey = np.asarray(picture().convert("L"))
-    body = encoded(Image.fromarray(grey.astype("uint16") * 257))
-    expected = predictions(client.post("/predict", content=encoded(Image.fromarray(grey))))
-    assert predictions(client.post("/predict", content=body)) == pytest.approx(expected, abs=1e-6)
 
 
 def test_more_classes_than_there_are_give_all(client):
@@ -487,6 +578,16 @@ def test_a_file_that_cannot_be_served_is_refused_with_the_reason(path, tmp_path)
     bare = onnx.load(path)
     del bare.metadata_props[:]
     onnx.save(bare, tmp_path / "bare.onnx")
+    exported(classifier_of("resnet18", depths=(1,), planes=(8,)), tmp_path / "unstated.onnx",
+             preprocessing=None)  # fmt: skip
+    maps = keras.Sequential([keras.Input((SIZE, SIZE, 3)), keras.layers.Conv2D(2, 3)])
+    exported(maps, tmp_path / "maps.onnx", labels=None)
+    for name, reason in {
+        "unstated.onnx": "lacks crop_pct, interpolation, mean, std: export the model anew with",
+        "maps.onnx": "must return a number for each class",
+    }.items():
+        with pytest.raises(ValueError, match=reason):
+            serve.Classifier(tmp_path / name)
     for name, reason in {
         "missing.onnx": "No such file",
         "text.onnx": "must be an ONNX file",
@@ -623,7 +724,7 @@ def test_the_overlay_on_the_page_is_the_heat_map_over_the_crop(page, path, tmp_p
         seen = np.asarray(Image.open(io.BytesIO(answer.read())), "float32")
     classifier = serve.Classifier(path)
     crop = classifier.crop(picture())
-    [(probabilities, features)] = classifier.probabilities([classifier.values(crop)], True)
+    [(probabilities, features)] = classifier.answer([classifier.values(crop)], True)
     heat = classifier.heat(features, int(probabilities.argmax()))
     heat = np.asarray(Image.fromarray(heat).resize((SIZE, SIZE), Image.Resampling.BILINEAR))
     added = (2 * seen - np.asarray(crop, "float32")).sum(-1)  # The colours of the heat.
@@ -648,6 +749,16 @@ def test_labels_are_shown_as_text_not_as_markup(page, tmp_path):
     )
     assert shown(page) == [f"100.0 % {LABELS[-1]}"]
     assert not page.find_element(By.ID, "explanation").is_displayed()
+
+
+def test_a_value_is_shown_as_a_number(page):
+    page.execute_script(
+        "show(new File([], 'a.png'), {overlay: null, predictions: "
+        "[{label: 'weight in g', value: -12.3456789}]})"
+    )
+    assert shown(page) == ["weight in g: -12.3457"]
+    assert page.find_element(By.ID, "status").text == "a.png: weight in g: -12.3457"
+    assert page.find_elements(By.TAG_NAME, "meter") == []
 
 
 def test_the_page_loads_nothing_from_elsewhere(page, client):

@@ -5,7 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from cases import CASES
+from nets import CASES
 from safetensors.numpy import save_file
 from test_checkpoints import build, state_of
 

@@ -92,8 +92,8 @@ class Format:
             tools lower the float32 file.
         resizes: whether it has an operator for the antialiased resizing of a `Preprocessor`.
         refuses_quantized: why a model that Keras has quantized cannot be converted, if so.
-        oldest_runtimes: the oldest release of the runtime that runs a precision, and why, where it
-            depends on the precision; see `docs/compatibility.md`.
+        oldest_runtimes: the oldest release of the runtime that runs a precision, where it depends
+            on the precision; see `docs/compatibility.md`.
         write: writes a network: `(graph, request, path, metadata)`.
         load: loads the file for the check; one of the functions in `deploy.verify`.
     """

@@ -16,6 +16,7 @@ from keras_resnets.deploy.int8 import PREPROCESSING, layers_in
 from keras_resnets.deploy.prepare import ExportGraph
 
 OPSET = 17
+IR_VERSION = 8  # What this opset asks for; runtimes refuse newer ones than they know.
 PACKAGES = {"onnx": "onnx", "onnxruntime": "onnxruntime", "tf2onnx": "tf2onnx"}
 
 
@@ -33,6 +34,7 @@ def write(graph: ExportGraph, request: ExportRequest, path: Path, metadata: dict
     elif request.precision == "int8-dynamic":
         quantize_dynamic(path)
     model = onnx.load(path)
+    model.ir_version = IR_VERSION
     onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in metadata.items()})
     onnx.save(model, path)
 
