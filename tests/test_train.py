@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import signal
+import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,6 +16,7 @@ import pytest
 import safetensors.numpy
 import tensorflow as tf
 from PIL import Image
+from processes import started
 from tiny_runs import (
     CLASSES,
     DATA,
@@ -25,12 +28,13 @@ from tiny_runs import (
     names,
     pictures,
     tiny_config,
+    write_pictures,
 )
 
 import keras_resnets as kr
-from keras_resnets import loading
-from keras_resnets.training import callbacks, checkpoints, distribute, errors
+from keras_resnets.training import callbacks, checkpoints, data, distribute, errors
 from keras_resnets.training import run as run_module
+from keras_resnets.training.batches import evaluation_batches
 from keras_resnets.training.config import RunConfig, resolve
 from keras_resnets.training.plan import plan
 from keras_resnets.training.recipe import find_recipe, list_recipes
@@ -176,6 +180,34 @@ def test_an_evaluation_counts_every_image_once(finished):
         assert row["recall"] == pytest.approx(recall)
 
 
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+def test_the_validation_loss_is_that_of_the_images_alone(loss, tmp_path, capsys):
+    """Nine images fill one batch of eight and an eighth of another; the tenth is damaged."""
+    write_pictures(tmp_path / "train", 24)
+    write_pictures(tmp_path / "val", 9, seed=1)
+    (tmp_path / "val" / "disc" / "damaged.png").write_bytes(b"no image")
+    config = tiny_config(
+        data=f"folder:{tmp_path}", changes={**ONE_BLOCK, "epochs": 1, "ema": 0.0, "loss": loss}
+    )
+    with pytest.warns(UserWarning, match="damaged"):
+        result = train(config, tmp_path / "run", verbose=2)
+    model = keras.saving.load_model(result.folder / "best.keras")
+    examples = data.load(config.data, "validation")
+    losses = []
+    for images, labels, weights in evaluation_batches(
+        examples, image_size=32, batch_size=5, crop_pct=1.0
+    ):
+        p, y = model.predict_on_batch(images), labels.numpy()
+        one = -(y * np.log(p)).sum(1)
+        if loss == "binary_cross_entropy":
+            one = -(y * np.log(p) + (1 - y) * np.log(1 - p)).mean(1)
+        losses += one[weights.numpy() > 0].tolist()
+    assert len(losses) == 9
+    assert result.history[0]["val_loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+    printed = re.search(r"val_loss: ([\d.]+)", capsys.readouterr().out)
+    assert float(printed[1]) == pytest.approx(np.mean(losses), abs=1e-3)
+
+
 # Stopping and resuming ---------------------------------------------------------------------------
 
 
@@ -231,6 +263,97 @@ def test_a_run_stopped_while_it_validates_measures_that_epoch_first(
         at_step(6, patch, stop)
         assert interrupted(config, tmp_path / "run").exit_code == 143
     resumed_equals(finished, config, tmp_path / "run")
+
+
+def test_a_run_goes_on_elsewhere_and_without_the_file_that_it_started_from(tmp_path, monkeypatch):
+    start = kr.create_model("resnet20", weights=None, classes=3, **TINY)
+    half = dict(mean=[0.5, 0.4, 0.3], std=[0.5, 0.6, 0.7], input_size=[3, 32, 32])
+    kr.save_safetensors(start, tmp_path / "start.safetensors", metadata=half)
+    write_pictures(tmp_path / "pictures" / "train", 24)
+    write_pictures(tmp_path / "pictures" / "val", 9, seed=1)
+    monkeypatch.chdir(tmp_path)
+    options = dict(data="folder:pictures", weights="start.safetensors", changes={"epochs": 1})
+    whole = train(tiny_config(**options), "whole")
+    with monkeypatch.context() as patch:
+        at_step(2, patch, lambda steps: os.kill(os.getpid(), signal.SIGINT))
+        interrupted(tiny_config(**options), tmp_path / "run")
+    (tmp_path / "start.safetensors").unlink()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    code, text = invoke("train", "--resume", "--out", "../run")
+    assert code == 0, text
+    same_state(RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "run"))
+    assert whole.evaluation.top1 == json.loads(Path("../run/evaluation.json").read_text())["top1"]
+    for folder in ("whole", "run"):
+        normalize = keras.saving.load_model(tmp_path / folder / "best.keras").get_layer("normalize")
+        assert normalize.offset == pytest.approx(np.divide([-0.5, -0.4, -0.3], [0.5, 0.6, 0.7]))
+
+
+def test_a_folder_belongs_to_one_run_for_as_long_as_it_lasts(tmp_path, monkeypatch):
+    folder, refused = RunFolder(tmp_path / "runs" / "run"), []
+
+    def begin_again(steps):
+        before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("*")}
+        for resume in (False, True):
+            with pytest.raises(OSError, match="another process trains in it") as error:
+                train(tiny_config(changes={**ONE_BLOCK, "epochs": 1}), folder.path, resume=resume)
+            refused.append(type(error.value))
+        assert before == {path: path.stat().st_mtime_ns for path in folder.path.rglob("*")}
+
+    at_step(2, monkeypatch, begin_again)
+    train(tiny_config(changes={**ONE_BLOCK, "epochs": 1}), folder.path)
+    assert refused == [BlockingIOError, BlockingIOError]
+    assert not (folder / ".lock").exists()
+
+
+def test_a_new_folder_is_taken_before_anything_is_in_it(tmp_path):
+    folder = RunFolder(tmp_path / "runs" / "run")
+    with folder.locked():
+        code, text = invoke("train", "--data", "digits", "--out", folder)
+        assert (code, "another process trains in it" in text) == (1, True)
+        assert names(folder.path) == {".lock"}
+        # Of several processes the first holds the folder for all.
+        second = distribute.Placement(distribute.Processes(2, 1, "host:1"), 2)
+        with run_module._held(folder, tiny_config(), resume=False, placement=second):
+            pass
+    assert not (tmp_path / "runs").exists(), "nothing came of it"
+
+
+def test_what_a_killed_process_leaves_of_its_lock_is_no_obstacle(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    process = started(hold_for_ever, folder)
+    while not (folder / "held").exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    with pytest.raises(BlockingIOError), folder.locked():
+        pass
+    process.kill()
+    process.wait()
+    (folder / "held").unlink()
+    assert names(folder.path) == {".lock"}
+    assert folder.is_empty()
+    with folder.locked():
+        pass
+
+
+def hold_for_ever(folder: str) -> None:
+    with RunFolder(folder).locked():
+        (RunFolder(folder) / "held").touch()
+        time.sleep(120)
+
+
+def test_the_best_epoch_is_the_most_accurate_and_of_several_that_of_the_lowest_loss():
+    def history(*rows):
+        columns = ("val_top1", "val_loss", "val_cross_entropy")
+        return [
+            dict(zip(columns, row, strict=False), epoch=i) for i, row in enumerate(rows, start=1)
+        ]
+
+    assert callbacks.best_epoch(history((0.5, 1.0), (0.6, 2.0), (0.6, 1.5), (0.4, 0.1))) == 3
+    # Of equal ones the first.
+    assert callbacks.best_epoch(history((0.6, 1.5), (0.6, 1.5))) == 1
+    old = [{"epoch": 1, "val_top1": 0.6, "val_cross_entropy": 2.0}]
+    assert callbacks.best_epoch(old + history((0.6, 9.0, 1.0), (0.6, 1.0, 9.0))[1:]) == 2
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(finished, tmp_path):
@@ -347,6 +470,8 @@ def test_a_full_disk_leaves_the_checkpoints_that_are_there(tmp_path, monkeypatch
         ({"data": "folder:/nowhere"}, "nowhere"),
         ({"changes": {"drop_block": 2}}, "drop_block must be"),
         ({"weights": "nowhere.safetensors"}, "weights must be"),
+        ({"data": (np.zeros((9, 8, 8), "uint8"), np.zeros(9, int))}, "two classes or more"),
+        ({"data": pictures(3)}, "two or more of a class.* 3 of 3 classes"),
     ],
 )
 def test_what_is_wrong_shows_before_a_folder_is_made(wrong, message, tmp_path):
@@ -366,6 +491,32 @@ def test_balanced_class_weights_make_rare_classes_count_as_much():
     counts = np.bincount(labels[keep])
     total = [run.class_weights[i] * n for i, n in enumerate(counts)]
     assert total == pytest.approx([len(keep) / 3] * 3)
+
+
+@pytest.mark.parametrize("mixing", [{"mixup": 0.4}, {"cutmix": 1.0, "label_smoothing": 0.1}])
+def test_the_weight_of_a_mixture_is_the_mean_of_its_classes_by_their_shares(mixing):
+    weights = {"0": 1.0, "1": 10.0, "2": 100.0}
+    config = tiny_config(class_weights=weights, changes={**ONE_BLOCK, **mixing})
+    run = Run(config, distribute.Placement())
+    assert run.class_weights == [1.0, 10.0, 100.0]
+    smoothing = mixing.get("label_smoothing", 0.0)
+    for _, targets, found in run.training(0).take(3):
+        shares = (targets.numpy() - smoothing / 3) / (1 - smoothing)
+        assert ((shares > 0.01) & (shares < 0.99)).any(), "nothing is mixed"
+        np.testing.assert_allclose(found, shares @ [1, 10, 100], rtol=1e-4)
+
+
+def test_the_weights_of_classes_reach_the_loss():
+    """As Keras' own do where nothing is mixed."""
+    weights = {"0": 0.0, "1": 3.0, "2": 0.5}
+    config = tiny_config(class_weights=weights, changes={**ONE_BLOCK, "epochs": 1})
+    run = Run(config, distribute.Placement())
+    images, labels, found = next(iter(run.training(0)))
+    kept = labels.numpy().argmax(1)
+    assert found.numpy().tolist() == [list(weights.values())[label] for label in kept]
+    ours = run.model.evaluate(images, labels, sample_weight=found, verbose=0, return_dict=True)
+    one = [run.model.evaluate(images[i : i + 1], labels[i : i + 1], verbose=0)[0] for i in range(8)]
+    assert ours["loss"] == pytest.approx(np.mean(found.numpy() * one), rel=1e-4)
 
 
 def test_a_frozen_run_keeps_the_frozen_part(tmp_path):
@@ -426,11 +577,8 @@ def test_a_plan_says_what_a_run_would_do():
 @pytest.fixture(scope="module")
 def image_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pictures")
-    for split, count, seed in (("train", 96, 0), ("validation", 30, 1)):
-        for i, (image, label) in enumerate(zip(*pictures(count, seed), strict=True)):
-            path = folder / split / CLASSES[label] / f"{i}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image).save(path)
+    write_pictures(folder / "train", 96)
+    write_pictures(folder / "validation", 30, seed=1)
     return folder
 
 
@@ -448,11 +596,8 @@ def test_a_folder_of_images_is_learned_and_evaluated(image_folder, tmp_path):
     assert {"report.md", "curves.png", "confusion.png", "worst.png"} <= names(out)
     assert [row["class"] for row in result["by_class"]] == sorted(CLASSES)
 
-    code, text = invoke("evaluate", "--data", f"folder:{image_folder}", "--model", out)
-    assert code == 0, text
-    assert f"top-1 {result['top1']:.2%}" in text
-    assert all(name in text for name in CLASSES)
     code, text = invoke("evaluate", "--data", f"folder:{image_folder}", "--model", out, "--json")
+    assert code == 0, text
     assert json.loads(text)["top1"] == pytest.approx(result["top1"])
 
     # Going on with a run that is over adds nothing, and evaluates once more.
@@ -462,28 +607,6 @@ def test_a_folder_of_images_is_learned_and_evaluated(image_folder, tmp_path):
     code, text = invoke("train", "--resume", "--out", out, "--epochs", 9)
     assert code == 1
     assert "--resume stands alone" in text
-
-
-def test_what_is_reported_of_a_published_checkpoint_stands_beside_what_is_measured(
-    finished, image_folder, monkeypatch
-):
-    published = kr.ResNet50.pretrained["a1_in1k"]
-    run = loading.locate(str(finished.folder))
-    known = dataclasses.replace(published, classes=len(CLASSES))
-    as_published = dataclasses.replace(run, asked=dataclasses.replace(run.asked, published=known))
-    monkeypatch.setattr("keras_resnets.commands.evaluate.locate", lambda *names: as_published)
-    command = ("evaluate", "--data", f"folder:{image_folder}", "--model", "resnet50.a1_in1k")
-    code, text = invoke(*command)
-    assert code == 0, text
-    assert f"reported for resnet50.a1_in1k on ImageNet at {published.results_size}" in text
-    assert f"{published.top1:.2f}%" in text
-
-
-def test_a_model_of_other_classes_than_the_data_is_refused_before_it_is_built(image_folder):
-    for model in ("resnet50.a1_in1k", "resnet50"):
-        code, text = invoke("evaluate", "--data", f"folder:{image_folder}", "--model", model)
-        assert code == 1
-        assert "model must have the classes of the data" in text
 
 
 def test_ctrl_c_ends_the_command_with_130_and_one_checkpoint(image_folder, tmp_path, monkeypatch):

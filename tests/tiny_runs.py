@@ -1,6 +1,9 @@
 """Runs of seconds, and what tests do with them."""
 
+from pathlib import Path
+
 import numpy as np
+from PIL import Image
 from typer.testing import CliRunner
 
 from keras_resnets.commands.app import app
@@ -18,6 +21,15 @@ def pictures(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     figures = [(abs(x) < 3) | (abs(y) < 3), x**2 + y**2 < 64, (x // 4) % 2 == 0]
     images = np.stack([figures[label] for label in labels])[..., None] * np.ones(3) * 150.0
     return np.clip(images + random.uniform(0, 100, images.shape), 0, 255).astype("uint8"), labels
+
+
+def write_pictures(folder: Path, count: int, seed: int = 0, names=CLASSES) -> Path:
+    """The figures as files, in a folder for each class."""
+    for i, (image, label) in enumerate(zip(*pictures(count, seed), strict=True)):
+        path = folder / names[label] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    return folder
 
 
 DATA = {"train": pictures(24), "validation": pictures(9, seed=1)}

@@ -313,7 +313,7 @@ def best_epoch(history: list[dict[str, float]]) -> int:
     """Number of the epoch of the highest validation accuracy; of several, of the lowest loss."""
 
     def order(row: dict[str, float]) -> tuple[float, float, float]:
-        # Version 0.1 did not note the loss.
-        return row["val_top1"], -row.get("val_loss", row["val_cross_entropy"]), -row["epoch"]
+        loss = "val_loss" if "val_loss" in row else "val_cross_entropy"  # As version 0.1 has it.
+        return row["val_top1"], -row[loss], -row["epoch"]
 
     return int(max(history, key=order)["epoch"])
