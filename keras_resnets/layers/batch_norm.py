@@ -92,7 +92,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             and self.axis in (-1, 3)
             and self.scale
             and self.center
-            and not self.renorm
+            and not getattr(self, "renorm", False)  # Keras has it from 3.14 on.
             and not self.synchronized
             and inputs.dtype.name in ("float32", "bfloat16", "float16")
             and self.variable_dtype == "float32"
