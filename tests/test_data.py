@@ -14,6 +14,8 @@ from keras_resnets.training.augmentation import Augmentation
 from keras_resnets.training.batches import (
     evaluation_batches,
     evaluation_steps,
+    read,
+    sample,
     steps_per_epoch,
     training_batches,
 )
@@ -161,6 +163,47 @@ def test_records_may_count_classes_from_one_or_name_them(tmp_path):
     (tmp_path / "classes.txt").write_text("a\nb\nc\n")
     with pytest.raises(ValueError, match=r"from 0 to 2.*largest=.*3"):
         data.load(f"tfrecord:{tmp_path}/train*", "train")
+
+
+@pytest.mark.parametrize("names", [("train", "valid"), ("Training", "VAL"), ("train", "dev")])
+def test_records_are_split_by_the_usual_names_and_others_are_named(names, tmp_path):
+    for name, count in zip(names, (40, 4), strict=True):
+        write_records(tmp_path, np.arange(count) % 4, name=name, files=1)
+    (tmp_path / "info.json").write_text("{}")
+    for spec in (f"tfrecord:{tmp_path}", f"tfrecord:{tmp_path}/*"):
+        assert [data.load(spec, split).count for split in ("train", "validation")] == [40, 4]
+    write_records(tmp_path, [0, 1, 2, 3], name="extra", files=1)
+    with pytest.warns(UserWarning, match=r"Left out 1 files of records: .*extra-00000"):
+        assert data.load(f"tfrecord:{tmp_path}", "train").count == 40
+
+
+def test_arrays_may_be_called_by_the_usual_names_of_splits():
+    both = {"Train": arrays(), "val": arrays(12)}
+    assert [data.load(both, split).count for split in ("train", "validation")] == [40, 12]
+    with pytest.raises(ValueError, match="arrays must be given for 'train'"):
+        data.load(both | {"valid": arrays(12)}, "train")
+
+
+def test_all_images_are_those_of_a_data_set_without_splits(tmp_path):
+    assert data.load(arrays(), "all").count == data.load(arrays(), None).count == 40
+    spec = write_records(tmp_path, np.arange(40) % 4, name="part")
+    assert sorted(evaluate(data.load(spec, None), 8)[0]) == list(range(40))
+    both = {"train": arrays(), "test": arrays(12)}
+    assert (data.load(both, None).split, data.load(both, None).count) == ("test", 12)
+    with pytest.raises(ValueError, match=r"one of train, test, which arrays has"):
+        data.load(both, "all")
+
+
+@pytest.mark.parametrize("kind", ["folder", "tfrecord", "arrays"])
+def test_one_image_a_class_is_refused_where_some_are_to_be_held_out(kind, tmp_path):
+    spec = {
+        "folder": lambda: f"folder:{write_folder(tmp_path, ('a', 'b', 'c'), count=1)}",
+        "tfrecord": lambda: write_records(tmp_path, [0], files=1),
+        "arrays": lambda: arrays(3, 3),
+    }[kind]()
+    assert data.load(spec, "all").count in (1, 3)
+    with pytest.raises(ValueError, match="there must be two or more of a class"):
+        data.load(spec, "validation")
 
 
 @pytest.fixture(scope="module")
@@ -347,23 +390,41 @@ def test_evaluation_leaves_unreadable_images_out(damaged):
 
 def test_strict_stops_at_an_unreadable_image(damaged):
     examples = data.load(damaged, "train", strict=True)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"cat/03\.png|dog/07\.png"):
-        train(examples, 5)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"cat/03\.png"):
-        evaluate(examples, 16)
+    options = dict(image_size=8, batch_size=16)
+    training = training_batches(examples, PLAIN, seed=1, **options)
+    for batches in (training.take(3), evaluation_batches(examples, **options)):
+        with pytest.raises(ValueError, match=r"^images must be whole files.*(cat/03|dog/07)\.png$"):
+            list(read(batches))
 
 
 def test_a_batch_without_readable_images_stops_the_run(tmp_path):
     write_folder(tmp_path, count=4)
     for path in tmp_path.rglob("*.png"):
         path.write_bytes(b"no image")
+    examples = data.load(f"folder:{tmp_path}", "train")
     with (
         pytest.warns(UserWarning, match="Skipped"),
-        pytest.raises(
-            tf.errors.InvalidArgumentError, match="at least one image that can be decoded"
-        ),
+        pytest.raises(ValueError, match=r"^a batch must have at least one image that can be"),
     ):
-        train(data.load(f"folder:{tmp_path}", "train"), 1, batch_size=2)
+        list(read(training_batches(examples, PLAIN, image_size=8, batch_size=2, seed=0)))
+    with (
+        pytest.warns(UserWarning, match="Skipped"),
+        pytest.raises(ValueError, match="must have readable images"),
+    ):
+        sample(examples, 5, image_size=8, crop_pct=1.0, interpolation="bilinear")
+
+
+def test_a_sample_leaves_unreadable_images_out(damaged):
+    examples = data.load(damaged, "train")
+    options = dict(image_size=8, crop_pct=1.0, interpolation="bicubic")
+    with pytest.warns(UserWarning, match="Skipped"):
+        whole = sample(examples, 100, **options)
+    assert sorted(whole[:, 0, 0, 0]) == sorted(set(range(40)) - {3, 27})
+    some = sample(examples, 5, **options)
+    np.testing.assert_array_equal(some, whole[: len(some)])
+    assert 3 <= len(some) <= 5
+    with pytest.raises(ValueError, match="images must be whole files"):
+        sample(data.load(damaged, "train", strict=True), 100, **options)
 
 
 def test_empty_files_and_other_files_are_named_and_left_out(tmp_path):

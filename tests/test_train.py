@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import time
+import warnings
 from pathlib import Path
 
 import keras
@@ -436,6 +437,28 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path):
     else:
         assert str(found[0]) in str(stop.value)
         assert not checkpoints.not_finite(found[2])
+
+
+@pytest.mark.parametrize(
+    ("damaged", "options", "message"),
+    [
+        (1, ["--strict-data"], "Error: images must be whole files that can be decoded"),
+        (24, [], "Error: a batch must have at least one image that can be decoded"),
+    ],
+)
+def test_data_that_cannot_be_read_stop_a_run_in_our_words(damaged, options, message, tmp_path):
+    write_pictures(tmp_path / "train", 24)
+    write_pictures(tmp_path / "val", 3, seed=1)
+    for path in sorted((tmp_path / "train").rglob("*.png"))[:damaged]:
+        path.write_bytes(b"no image")
+    tiny = ("--set", "depths=1,1", "--set", "planes=16,16", "--batch-size", 8, "--epochs", 1)
+    command = ("train", "--data", f"folder:{tmp_path}", "--out", tmp_path / "run", *tiny)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        code, text = invoke(*command, *options)
+    assert code == 1
+    assert message in text
+    assert "Traceback" not in text
 
 
 def test_a_batch_too_large_for_the_memory_says_what_to_try(tmp_path, monkeypatch):

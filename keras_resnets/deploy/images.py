@@ -82,19 +82,18 @@ def _split(images: np.ndarray, batch: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _from_data_set(spec: Any, inputs: ImageInputs) -> np.ndarray:
     """uint8 RGB images of a data set's training split, resized and cropped."""
-    from keras_resnets.training import data, images
+    from keras_resnets.training import batches, data
 
     preparation = inputs.require_preparation("images of a data set are resized and cropped")
     height, width = preparation.size
     require(height == width, "images of a data set become squares", image_size=(height, width))
-
-    def crop(example):
-        decoded = images.decode(example["image"])
-        return images.centre_crop(decoded, height, preparation.crop_pct, preparation.interpolation)
-
-    source = data.load(spec, "train").source
-    rows = source.shuffled(0, 0, (0, 1)).take(min(source.count, MOST_SAMPLES * 4 // 3))
-    return np.stack(list(rows.map(crop).as_numpy_iterator())).round().astype("uint8")
+    return batches.sample(
+        data.load(spec, "train"),
+        MOST_SAMPLES * 4 // 3,
+        image_size=height,
+        crop_pct=preparation.crop_pct,
+        interpolation=preparation.interpolation,
+    )
 
 
 def _check_images(

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_resnets.checks import is_count, is_number, listed, require
@@ -172,22 +173,73 @@ def evaluation_batches(
         interpolation=interpolation,
     )
 
+    def finish(batch, pixels, readable):
+        labels = tf.one_hot(batch["label"], len(examples.class_names))
+        return tf.cast(pixels, tf.float32), labels, tf.cast(readable, tf.float32)
+
+    count = evaluation_steps(examples, batch_size) * batch_size
+    crop = (image_size, crop_pct, interpolation)
+    return _cropped(examples, examples.dataset, count, batch_size, *crop).map(finish)
+
+
+@tf.autograph.experimental.do_not_convert
+def sample(
+    examples: Examples, most: int, *, image_size: int, crop_pct: float, interpolation: str
+) -> np.ndarray:
+    """Some readable images of a split, cropped as for evaluation.
+
+    Args:
+        examples: what `load` returned.
+        most: how many images at most; they are drawn from all over the split, always the same.
+        image_size: side of the square images.
+        crop_pct: side of the crop as a fraction of the shorter side.
+        interpolation: "bilinear" or "bicubic".
+
+    Returns:
+        uint8 `(images, image_size, image_size, 3)`, RGB.
+
+    Raises:
+        ValueError: if an image cannot be read and `examples.strict`, or none can be.
+    """
+    batch_size = 32
+    most = min(most, examples.count)
+    count = math.ceil(most / batch_size) * batch_size
+    rows = examples.source.shuffled(0, 0, (0, 1)).take(most)
+    crop = (image_size, crop_pct, interpolation)
+    cropped = _cropped(examples, rows, count, batch_size, *crop)
+    found = [pixels.numpy()[readable.numpy()] for _, pixels, readable in read(cropped)]
+    require(any(map(len, found)), "the data set must have readable images", data=examples.name)
+    return np.concatenate(found)
+
+
+def _cropped(
+    examples: Examples,
+    rows: tf.data.Dataset,
+    count: int,
+    batch_size: int,
+    image_size: int,
+    crop_pct: float,
+    interpolation: str,
+) -> tf.data.Dataset:
+    """Batches of the rows, and of rows without an image behind them up to a count.
+
+    Returns:
+        A dataset of `(batch, images, readable)`; see `_decoded`.
+    """
+
     def prepare(example):
         image = images.decode(example["image"])
         return images.centre_crop(image, image_size, crop_pct, interpolation)
 
-    def finish(batch):
-        pixels, readable = _decoded(batch, prepare, image_size, batch_size, examples.strict)
-        labels = tf.one_hot(batch["label"], len(examples.class_names))
-        return tf.cast(pixels, tf.float32), labels, tf.cast(readable, tf.float32)
+    def decode(batch):
+        return batch, *_decoded(batch, prepare, image_size, batch_size, examples.strict)
 
-    rows = examples.dataset.map(lambda example: {**example, "real": True})
+    rows = rows.map(lambda example: {**example, "real": True})
     # Of the whole split, as a host may have no image at all.
     filler = examples.source.in_order((0, 1)).take(1).map(_filler)
-    size = evaluation_steps(examples, batch_size) * batch_size
-    rows = rows.concatenate(filler.repeat()).take(size)
+    rows = rows.concatenate(filler.repeat()).take(count)
     batches = rows.batch(batch_size, drop_remainder=True)
-    return batches.map(finish, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return batches.map(decode, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
 # Decoding, and what becomes of images that cannot be decoded --------------------------------------
