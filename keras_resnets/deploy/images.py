@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from keras_resnets.checks import require
+from keras_resnets.checks import listed, require
 from keras_resnets.deploy.inputs import ImageInputs
 
 CALIBRATED = ("int8",)  # The precisions that need representative images.
@@ -81,8 +82,12 @@ def _split(images: np.ndarray, batch: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _from_data_set(spec: Any, inputs: ImageInputs) -> np.ndarray:
-    """uint8 RGB images of a data set's training split, resized and cropped."""
-    from keras_resnets.training import data, images
+    """uint8 RGB images of a data set's training split, resized and cropped.
+
+    Warns:
+        UserWarning: of images that cannot be read, which are left out.
+    """
+    from keras_resnets.training import batches, data, images
 
     preparation = inputs.require_preparation("images of a data set are resized and cropped")
     height, width = preparation.size
@@ -90,11 +95,21 @@ def _from_data_set(spec: Any, inputs: ImageInputs) -> np.ndarray:
 
     def crop(example):
         decoded = images.decode(example["image"])
-        return images.centre_crop(decoded, height, preparation.crop_pct, preparation.interpolation)
+        return example["id"], images.centre_crop(
+            decoded, height, preparation.crop_pct, preparation.interpolation
+        )
 
     source = data.load(spec, "train").source
-    rows = source.shuffled(0, 0, (0, 1)).take(min(source.count, MOST_SAMPLES * 4 // 3))
-    return np.stack(list(rows.map(crop).as_numpy_iterator())).round().astype("uint8")
+    drawn = source.shuffled(0, 0, (0, 1)).take(min(source.count, MOST_SAMPLES * 4 // 3))
+    readable = batches.read(drawn.map(crop).ignore_errors())
+    crops = {name.numpy(): pixels.numpy() for name, pixels in readable}
+    names = (name.numpy() for name in batches.read(drawn.map(lambda example: example["id"])))
+    missing = [name.decode("utf-8", "backslashreplace") for name in names if name not in crops]
+    if missing:
+        skipped = f"{batches.UNREADABLE}. Skipped: {listed(missing, most=5)}"
+        require(bool(crops), skipped, data=spec)
+        warnings.warn(skipped, stacklevel=2)
+    return np.stack(list(crops.values())).round().astype("uint8")
 
 
 def _check_images(
