@@ -322,6 +322,11 @@ def load_whole(path: str | os.PathLike) -> keras.Model:
 # Paths -------------------------------------------------------------------------------------------
 
 
+def is_bare_name(model: Any) -> bool:
+    """Whether a model is named by its architecture alone, without weights."""
+    return isinstance(model, str) and catalog.is_known(model)
+
+
 def _is_path(text: str) -> bool:
     """Whether a path is meant, be it there or not, rather than the name of an architecture."""
     if os.path.basename(text) != text or text in (".", ".."):

@@ -1,9 +1,12 @@
 """What goes into a model: what is stated, what its layers say, what is asked for; int8's images."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from PIL import Image
 
 import keras_resnets as kr
 from keras_resnets.deploy.images import MOST_SAMPLES, representative
@@ -207,6 +210,32 @@ def test_of_a_data_set_as_many_are_drawn_as_int8_needs():
     found = samples((images, np.arange(400) % 2), stated=Preparation(size=8))
     assert len(found.calibration) == MOST_SAMPLES
     assert len(found.compared) == MOST_SAMPLES // 3
+
+
+def folder_of(tmp_path: Path, damaged: int) -> str:
+    """A data set of eight images, the first of which are damaged."""
+    for number, pixels in enumerate(RGB[:8]):
+        folder = tmp_path / f"class{number % 2}"
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        if number < damaged:
+            file = folder / f"{number}.png"
+            file.write_bytes(file.read_bytes()[:60])
+    return f"folder:{tmp_path}"
+
+
+def test_damaged_images_of_a_data_set_are_named_and_left_out(tmp_path):
+    with pytest.warns(UserWarning, match=r"Skipped: .*0\.png"):
+        found = samples(folder_of(tmp_path, damaged=1), stated=Preparation(size=8))
+    assert (len(found.compared), len(found.calibration)) == (
+        1,
+        5,
+    )  # One is held out for validation.
+
+
+def test_a_data_set_of_damaged_images_alone_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"Skipped: .*\.png"):
+        samples(folder_of(tmp_path, damaged=8), stated=Preparation(size=8))
 
 
 @pytest.mark.parametrize(("data", "batch"), [(RGB[:1], None), (RGB[:7], 4), (RGB[:0], None)])

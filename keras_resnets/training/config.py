@@ -160,8 +160,8 @@ def resolve(
 
     Args:
         data: what to train on; see `data.load`.
-        model: an architecture, or a published checkpoint (`"resnet50.a1_in1k"`) to start from;
-            default: the recipe's.
+        model: an architecture, or what to start from, as for `loading.locate`: a published
+            checkpoint (`"resnet50.a1_in1k"`), the folder of a run, ...; default: the recipe's.
         weights: what to start from, as for `create_model`; `"none"` for random weights; default:
             the model's tag, else the recipe's.
         recipe: name of the recipe.
@@ -176,14 +176,28 @@ def resolve(
 
     >>> resolve("digits", recipe="quick", changes={"epochs": 3, "depths": (1, 1, 1)})
     """
-    from keras_resnets import catalog
+    from keras_resnets import loading
 
     chosen = find_recipe(recipe)
-    variant, published = catalog.find_tagged(chosen.model if model is None else model)
-    chosen = changed(chosen.for_model(variant.name), variant, changes or {})
-    if published is not None:
-        require(weights is None, "weights must be left out where the model has a tag", model=model)
-        weights = published.tag
+    start = chosen.model if model is None else model
+    located = loading.locate(start, "none" if loading.is_bare_name(start) else None)
+    variant = located.variant
+    require(
+        variant is not None,
+        "model must be an architecture, or say of which its weights are; a saved model of one's "
+        "own is trained by its own fit",
+        model=model,
+    )
+    changes = {**located.config_changes, **(changes or {})}
+    chosen = changed(chosen.for_model(variant.name), variant, changes)
+    if located.asked is not None:
+        require(
+            weights is None,
+            "weights must be left out where the model has a tag or is a run, a folder or a file",
+            model=model,
+        )
+        tagged = located.published
+        weights = tagged.tag if tagged else os.path.abspath(located.weights.path)
     weights = chosen.weights if weights is None else weights
     return RunConfig(
         data=data,
