@@ -204,7 +204,7 @@ def test_the_validation_loss_is_that_of_the_images_alone(loss, tmp_path, capsys)
             one = -(y * np.log(p) + (1 - y) * np.log(1 - p)).mean(1)
         losses += one[weights.numpy() > 0].tolist()
     assert len(losses) == 9
-    assert result.history[0]["val_loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+    assert result.history[0][f"val_{loss}"] == pytest.approx(np.mean(losses), rel=1e-4)
     printed = re.search(r"val_loss: ([\d.]+)", capsys.readouterr().out)
     assert float(printed[1]) == pytest.approx(np.mean(losses), abs=1e-3)
 
@@ -344,17 +344,15 @@ def hold_for_ever(folder: str) -> None:
 
 
 def test_the_best_epoch_is_the_most_accurate_and_of_several_that_of_the_lowest_loss():
-    def history(*rows):
-        columns = ("val_top1", "val_loss", "val_cross_entropy")
-        return [
-            dict(zip(columns, row, strict=False), epoch=i) for i, row in enumerate(rows, start=1)
-        ]
+    def best(*rows):
+        columns = ("val_top1", "val_cross_entropy", "val_binary_cross_entropy")
+        named = [dict(zip(columns, row, strict=False)) for row in rows]
+        return callbacks.best_epoch([{"epoch": i, **row} for i, row in enumerate(named, start=1)])
 
-    assert callbacks.best_epoch(history((0.5, 1.0), (0.6, 2.0), (0.6, 1.5), (0.4, 0.1))) == 3
-    # Of equal ones the first.
-    assert callbacks.best_epoch(history((0.6, 1.5), (0.6, 1.5))) == 1
-    old = [{"epoch": 1, "val_top1": 0.6, "val_cross_entropy": 2.0}]
-    assert callbacks.best_epoch(old + history((0.6, 9.0, 1.0), (0.6, 1.0, 9.0))[1:]) == 2
+    assert best((0.5, 1.0), (0.6, 2.0), (0.6, 1.5), (0.4, 0.1)) == 3
+    assert best((0.6, 1.5), (0.6, 1.5)) == 1
+    # The loss is what was trained by.
+    assert best((0.6, 1.0, 9.0), (0.6, 9.0, 1.0)) == 2
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(finished, tmp_path):

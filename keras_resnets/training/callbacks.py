@@ -294,10 +294,10 @@ class Recorder(keras.callbacks.Callback):
         row = {"epoch": epoch + 1, "learning_rate": rate}
         logs = {} if logs is None else logs
         # In Keras' validation loss the places of images of weight 0, which fill up the last batch,
-        # count as images without loss. The metric of the loss' name does not count them. Keras
-        # prints what is in these logs.
+        # count as images without loss. The metric of the loss' name does not count them, and is
+        # noted by its name; Keras prints what is in these logs.
         logs["val_loss"] = logs[f"val_{self.loss}"]
-        row |= {key: float(value) for key, value in logs.items()}
+        row |= {key: float(value) for key, value in logs.items() if key != "val_loss"}
         row["seconds"] = round(time.monotonic() - self.began, 2)
         self.progress.history.append(row)
         best = best_epoch(self.progress.history)
@@ -313,7 +313,7 @@ def best_epoch(history: list[dict[str, float]]) -> int:
     """Number of the epoch of the highest validation accuracy; of several, of the lowest loss."""
 
     def order(row: dict[str, float]) -> tuple[float, float, float]:
-        loss = "val_loss" if "val_loss" in row else "val_cross_entropy"  # As version 0.1 has it.
-        return row["val_top1"], -row[loss], -row["epoch"]
+        loss = row.get("val_binary_cross_entropy", row["val_cross_entropy"])
+        return row["val_top1"], -loss, -row["epoch"]
 
     return int(max(history, key=order)["epoch"])
