@@ -1,7 +1,7 @@
 """Uses an installed keras_resnets as its user would; tools/try_wheel.py runs it.
 
-    KERAS_BACKEND=jax python -P tools/smoke_test.py                    # what every install can do
-    KERAS_BACKEND=tensorflow python -P tools/smoke_test.py export training    # with these extras
+    python -P tools/smoke_test.py jax                           # with this backend and no other
+    python -P tools/smoke_test.py tensorflow export training    # with these extras as well
 
 Needs nothing but the package. It builds, saves and reloads a small network of every family, asks
 the command, and exports and trains where the extras for it are said to be there: they are not
@@ -20,10 +20,12 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
+# Before Keras: with one backend installed, the package has it choose that.
+import keras_resnets as kr
+
+# isort: split
 import keras
 import numpy as np
-
-import keras_resnets as kr
 
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 3)).astype("float32")
 
@@ -115,11 +117,14 @@ def check_training(folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("backend", choices=["tensorflow", "jax", "torch"])
     parser.add_argument("extras", nargs="*", metavar="export|training")
-    extras = parser.parse_args().extras
+    arguments = parser.parse_args()
+    backend, extras = arguments.backend, arguments.extras
     if not set(extras) <= {"export", "training"}:
         parser.error(f"extras must be export or training. Received: {extras}")
     print(f"Python {sys.version.split()[0]}, Keras {keras.__version__}, {keras.backend.backend()}")
+    check(keras.backend.backend() == backend, f"{backend} was not chosen", keras.backend.backend())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         check_installation()

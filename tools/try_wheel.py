@@ -36,6 +36,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 BACKENDS = {"tensorflow": "tensorflow-cpu", "jax": "jax", "torch": "torch"}
 DISTRIBUTIONS = ("tensorflow", "tensorflow-cpu", "tf-nightly", "jax", "jaxlib", "torch", "keras")
 WORK = ("export", "serve", "training")  # The extras that must go with any backend.
+DROPPED = ("KERAS_BACKEND", "PYTHONPATH")  # The package has to find its backend by itself.
 SECOND = "jax"  # What the other Pythons are tried with: the smallest.
 
 
@@ -101,12 +102,12 @@ def try_out(interpreter: str, backend: str, wheel: Path) -> str:
         run(interpreter, "-m", "venv", folder)
         python = Path(folder, "bin", "python")
         install = (python, "-m", "pip", "install", "--quiet")
-        smoke = (python, "-P", ROOT / "tools" / "smoke_test.py")
+        smoke = (python, "-P", ROOT / "tools" / "smoke_test.py", backend)
         environment = {
-            **{key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+            **{key: value for key, value in os.environ.items() if key not in DROPPED},
             "CUDA_VISIBLE_DEVICES": "",
             "JAX_PLATFORMS": "cpu",
-            "KERAS_BACKEND": backend,
+            "KERAS_HOME": folder,
             "TF_CPP_MIN_LOG_LEVEL": "2",
         }
         run(*install, "--upgrade", "pip")
