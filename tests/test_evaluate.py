@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import unicodedata
 
 import keras
@@ -69,10 +70,30 @@ def test_a_run_is_evaluated_on_what_it_held_out(name, run, plain_folder, tmp_pat
 
 
 def test_a_seed_that_contradicts_the_runs_wins_and_is_named(run, plain_folder):
-    with pytest.warns(UserWarning, match="by its seed 5: with the seed 3 there are images"):
+    with pytest.warns(UserWarning, match="held out other images, by its seed 5, not 3"):
         result = evaluated("--model", run, "--data", f"folder:{plain_folder}", "--seed", 3)
     assert images_in(result) == held_out(plain_folder, 3)
     assert "as the run had it" not in result["of"]
+
+
+@pytest.mark.parametrize("change", ["another image", "one fewer", "another class"])
+def test_data_that_have_changed_since_the_run_are_named(change, run, plain_folder, tmp_path):
+    folder = tmp_path / "plain"
+    shutil.copytree(plain_folder, folder)
+    shutil.copytree(run, tmp_path / "run")
+    config = json.loads((run / "config.json").read_text()) | {"data": f"folder:{folder}"}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    command = ("--model", tmp_path / "run", "--data", f"folder:{folder}")
+    assert evaluated(*command)["of"].endswith("as the run had it")
+    images = sorted((folder / "disc").iterdir())
+    if change == "another image":
+        images[0].rename(folder / "disc" / "new.png")
+    elif change == "one fewer":
+        images[0].unlink()
+    else:
+        images[0].rename(folder / "cross" / images[0].name)
+    with pytest.warns(UserWarning, match="held out other images, of other data: then 54 and 6"):
+        assert "as the run had it" not in evaluated(*command)["of"]
 
 
 def test_other_data_without_splits_is_counted_whole(run, tmp_path):

@@ -401,6 +401,20 @@ def test_a_resumed_run_must_be_told_the_same(finished):
         train(changed, finished.folder.path, resume=True)
 
 
+def test_a_resumed_run_must_have_the_same_data(tmp_path, monkeypatch):
+    write_pictures(tmp_path / "data", 40)
+    config = tiny_config(data=f"folder:{tmp_path}/data", changes={**ONE_BLOCK, "epochs": 1})
+    with monkeypatch.context() as patch:
+        at_step(2, patch, lambda steps: os.kill(os.getpid(), signal.SIGINT))
+        interrupted(config, tmp_path / "run")
+    moved = next((tmp_path / "data" / "disc").iterdir())
+    moved.rename(tmp_path / "data" / "cross" / "moved.png")
+    with pytest.raises(ValueError, match=r"data of a resumed run must be what it was.*36 and 4"):
+        train(config, tmp_path / "run", resume=True)
+    (tmp_path / "data" / "cross" / "moved.png").rename(moved)
+    train(config, tmp_path / "run", resume=True)
+
+
 def test_a_folder_that_holds_something_is_left_alone(finished, tmp_path):
     before = names(finished.folder.path)
     with pytest.raises(FileExistsError, match="pass --resume"):

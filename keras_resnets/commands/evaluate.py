@@ -36,7 +36,8 @@ def run_evaluation(
 ) -> None:
     """`keras-resnets evaluate`."""
     located = locate(model, weights)
-    run = _run_of(located)
+    folder = _run_folder(located)
+    run = folder and resuming.stored_config(folder)
     trained_here = run is not None and _same_data(run, data_spec)
     if trained_here:
         split = split or "validation"  # Which the run held out, be it a part of the same folder.
@@ -44,10 +45,10 @@ def run_evaluation(
     own_seed = run.seed if trained_here else 0
     seed = own_seed if seed is None else seed
     examples = data.load(data_spec, split, data_dir=data_dir, seed=seed, strict=strict)
-    if trained_here and examples.is_drawn and seed != own_seed:
+    reason = _other_images(folder, run, seed) if trained_here and examples.is_drawn else None
+    if reason is not None and examples.split == "validation":
         warnings.warn(
-            f"The run held out other images, by its seed {own_seed}: with the seed {seed} there "
-            f"are images in the split {examples.split!r} that it was trained on.",
+            f"The run held out other images, {reason}. It was trained on some of these.",
             stacklevel=2,
         )
     checkpoint = located.published
@@ -57,7 +58,7 @@ def run_evaluation(
     classifier = located.build_classifier()
     preparation = evaluated_at(classifier.preparation, image_size, crop_pct)
     found = evaluate.evaluate(classifier, examples, preparation=preparation, batch_size=batch_size)
-    what = _described(examples, seed, run, trained_here and seed == own_seed)
+    what = _described(examples, seed, run, trained_here and reason is None)
     if as_json:
         values = {"data": examples.name, "split": examples.split, "of": what, **found.as_dict()}
         if checkpoint is not None:
@@ -75,15 +76,25 @@ def run_evaluation(
         )
 
 
-def _run_of(located: Located) -> RunConfig | None:
-    """What the run that made a model was told; None if no run did."""
+def _run_folder(located: Located) -> RunFolder | None:
+    """The folder of the run that made a model; None if no run did."""
     folder = located.run
     asked = getattr(located.asked, "path", None)
     if folder is None and asked and os.path.basename(asked) == BEST_WEIGHTS:
         folder = Path(asked).parent
-    if folder is None or not (folder / RUN_CONFIG).is_file():
-        return None
-    return resuming.stored_config(RunFolder(folder))
+    return RunFolder(folder) if folder and (folder / RUN_CONFIG).is_file() else None
+
+
+def _other_images(folder: RunFolder, run: RunConfig, seed: int) -> str | None:
+    """Why a validation split that is drawn here is not the one that the run held out, if so."""
+    if seed != run.seed:
+        return f"by its seed {run.seed}, not {seed}"
+    parts = [
+        data.load(run.data, split, data_dir=run.data_dir, seed=seed)
+        for split in ("train", "validation")
+    ]
+    before, now = resuming.stored_data(folder), data.described(*parts)
+    return None if before in (None, now) else f"of other data: then {before}, now {now}"
 
 
 def _same_data(run: RunConfig, spec: str) -> bool:

@@ -156,6 +156,12 @@ def load(
     )
 
 
+def described(train: Examples, validation: Examples) -> str:
+    """Which images a run rests on, in a line: the same as long as the same ones are there."""
+    prints = (examples.source.fingerprint()[:16] for examples in (train, validation))
+    return f"{train.count} and {validation.count} images ({' and '.join(prints)})"
+
+
 def _find(spec: str | tuple | Mapping[str, tuple], data_dir: str | None, strict: bool) -> Splits:
     if isinstance(spec, Mapping):
         return arrays.find_arrays(spec)

@@ -213,19 +213,19 @@ def _place_jax(processes: Processes, devices: int | None) -> Placement:
             jax.config.update("jax_rocm_visible_devices", "all")
     local = jax.local_devices()
     _require_devices(devices, len(local))
-    every = jax.devices()
+    sharing = jax.devices()
     if processes.count == 1:
-        every = every[:devices]
-    if len(every) < 2:
+        sharing = sharing[:devices]
+    if len(sharing) < 2:
         return Placement(processes)
     # Each process reads its own part of the data already.
     keras.distribution.set_distribution(
         keras.distribution.DataParallel(
-            devices=[str(device) for device in keras.distribution.list_devices()[: len(every)]],
+            devices=[str(device) for device in keras.distribution.list_devices()[: len(sharing)]],
             auto_shard_dataset=False,
         )
     )
-    return Placement(processes, len(every))
+    return Placement(processes, len(sharing))
 
 
 @contextlib.contextmanager

@@ -49,6 +49,26 @@ def check_same(folder: RunFolder, config: RunConfig) -> None:
     )
 
 
+def check_data(folder: RunFolder, found: str) -> None:
+    """Raises a ValueError unless the images of a run are still those that it began with.
+
+    Others would make other batches and, where they are drawn, other images of validation.
+    """
+    before = stored_data(folder)
+    require(
+        before in (None, found),
+        "the data of a resumed run must be what it was at first; take out what has been added, or "
+        "begin a new folder",
+        changed=f"{before} -> {found}",
+    )
+
+
+def stored_data(folder: RunFolder) -> str | None:
+    """Which images a run began with; see `data.described`. Version 0.1 did not note it."""
+    path = folder / "versions.json"
+    return folder.read_json(path.name).get("data") if path.is_file() else None
+
+
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """`{"recipe": {"epochs": 3}}` as `{"recipe.epochs": 3}`."""
     flat = {}

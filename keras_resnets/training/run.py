@@ -19,7 +19,7 @@ import keras
 from keras_resnets.checks import require
 from keras_resnets.graph.freeze import freeze
 from keras_resnets.loading import locate
-from keras_resnets.training import checkpoints, distribute, evaluate, resuming, schedules
+from keras_resnets.training import checkpoints, data, distribute, evaluate, resuming, schedules
 from keras_resnets.training.batches import (
     evaluation_batches,
     evaluation_steps,
@@ -36,7 +36,7 @@ from keras_resnets.training.callbacks import (
 )
 from keras_resnets.training.checkpoints import Progress, Snapshot
 from keras_resnets.training.config import RunConfig
-from keras_resnets.training.data import Examples, load
+from keras_resnets.training.data import Examples
 from keras_resnets.training.distribute import Placement
 from keras_resnets.training.environment import environment, versions
 from keras_resnets.training.errors import DivergedError, Interrupted, explained
@@ -107,11 +107,14 @@ def train(
         last = checkpoints.load_last(folder.checkpoints) if resume else None
         run = Run(config, placement, last)
         if placement.is_main:
+            found = data.described(*run.examples.values())
+            if resume:
+                resuming.check_data(folder, found)
             folder.create()
             # First, since a folder with it can be resumed, and one without is as good as empty.
             folder.write_json("config.json", config.as_dict())
             folder.write_json("classes.json", run.examples["train"].class_names)
-            folder.write_json("versions.json", versions(placement))
+            folder.write_json("versions.json", versions(placement) | {"data": found})
         progress = run.fit(folder, verbose)
         evaluation = _finish(config, folder, progress) if placement.is_main else None
         placement.highest(0)  # Nobody ends while the first still evaluates.
@@ -153,7 +156,7 @@ class Run:
         self.local_batch = placement.local_batch(recipe.batch_size)
         _check_options(config, placement)
         self.examples = {
-            split: load(
+            split: data.load(
                 config.data,
                 split,
                 data_dir=config.data_dir,
@@ -394,7 +397,7 @@ def _finish(config: RunConfig, folder: RunFolder, progress: Progress) -> Evaluat
     with distribute.on_this_process_alone():
         evaluation = evaluate.evaluate(
             locate(str(folder)).build_classifier(),
-            load(
+            data.load(
                 config.data,
                 "validation",
                 data_dir=config.data_dir,

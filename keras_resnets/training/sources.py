@@ -12,8 +12,9 @@ shuffled order that depends on seed and epoch alone, which `as_dataset` does not
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import numpy as np
@@ -42,6 +43,9 @@ class Source(Protocol):
 
     def class_counts(self, classes: int) -> np.ndarray:
         """How many examples there are of each class, over all hosts."""
+
+    def fingerprint(self) -> str:
+        """The same as long as the same examples are there; what is in them is not read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +94,14 @@ class IndexedSource:
 
     def class_counts(self, classes: int) -> np.ndarray:
         return np.bincount(self.labels, minlength=classes)
+
+    def fingerprint(self) -> str:
+        """See `Source`. A folder that is moved as a whole keeps it."""
+        names = list(map(str, self.ids))
+        above = os.path.commonprefix(names).rfind("/") + 1
+        return _digest(
+            f"{name[above:]} {label}" for name, label in zip(names, self.labels, strict=True)
+        )
 
     def _examples(self, numbers: tf.data.Dataset) -> tf.data.Dataset:
         with tf.device("CPU"):
@@ -186,6 +198,11 @@ class RecordSource:
         found = np.fromiter(labels.as_numpy_iterator(), np.int64)
         return np.bincount(found, minlength=classes)
 
+    def fingerprint(self) -> str:
+        """See `Source`."""
+        files = (os.path.basename(file) for file in self.files)
+        return _digest(map(str, (*zip(files, self.lengths, strict=True), self.part_of)))
+
     def _records(self, files: tf.data.Dataset) -> tf.data.Dataset:
         """Numbers of files to the records of this part: (id, serialised)."""
         names = tf.constant(self.files)
@@ -223,6 +240,13 @@ class RecordSource:
         files = np.repeat(np.arange(len(self.files)), self.lengths)
         kept = self._keeps(tf.range(sum(self.lengths), dtype=tf.int64)).numpy()
         return np.bincount(files[kept], minlength=len(self.files))
+
+
+def _digest(lines: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line.encode("utf-8", "surrogateescape") + b"\n")
+    return digest.hexdigest()
 
 
 # A validation split, where a data set has none ----------------------------------------------------
