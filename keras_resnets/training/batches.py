@@ -153,7 +153,7 @@ def evaluation_batches(
     Raises:
         ValueError: if an argument is out of its range.
         tf.errors.InvalidArgumentError: while iterating, of an unreadable image if
-            `examples.strict`; the message names it.
+            `examples.strict`; the message names it. `read` turns it into a ValueError.
 
     Example:
 
@@ -179,7 +179,8 @@ def evaluation_batches(
 
     count = evaluation_steps(examples, batch_size) * batch_size
     crop = (image_size, crop_pct, interpolation)
-    return _cropped(examples, examples.dataset, count, batch_size, *crop).map(finish)
+    batches = _cropped(examples, examples.dataset, count, batch_size, *crop)
+    return batches.map(finish, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
 @tf.autograph.experimental.do_not_convert
@@ -239,7 +240,7 @@ def _cropped(
     filler = examples.source.in_order((0, 1)).take(1).map(_filler)
     rows = rows.concatenate(filler.repeat()).take(count)
     batches = rows.batch(batch_size, drop_remainder=True)
-    return batches.map(decode, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return batches.map(decode, tf.data.AUTOTUNE)
 
 
 # Decoding, and what becomes of images that cannot be decoded --------------------------------------
