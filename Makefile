@@ -13,16 +13,20 @@ TENSORFLOW ?= tensorflow-cpu
 TIMM_BARE := timm torchvision
 PEERS_BARE := kagglesdk keras-hub zeromodels
 
-.PHONY: demo test test-exports test-backends test-oldest test-wheel lint benchmark goldens \
+.PHONY: demo test test-long test-exports test-backends test-oldest test-wheel lint benchmark goldens \
 	constraints clean
 
 # Train a small ResNeSt on real images, save it in three formats, reload each.
 demo: $(VENV)/demo.installed
 	$(BIN)/python examples/quickstart.py --out demo
 
-# The whole suite on TensorFlow.
+# The suite on TensorFlow; what takes minutes is in test-long.
 test: $(VENV)/test.installed $(VENV)/browser.installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+# What takes minutes: argument by argument, killed runs, two devices, int8, devices' own runtimes.
+test-long: $(VENV)/test.installed
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m long
 
 # Every branch of the code in every format that networks are exported to; they are in no other suite.
 test-exports: $(VENV)/test.installed
@@ -30,8 +34,8 @@ test-exports: $(VENV)/test.installed
 
 # Layers, parity and training on JAX and on torch; checkpoints made by torch and timm.
 test-backends: $(VENV)/backends.installed
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist worksteal -q -m backend
-	KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 --dist worksteal -q -m "backend or with_torch"
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist worksteal -q -m "backend and not long"
+	KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 --dist worksteal -q -m "(backend or with_torch) and not long"
 
 # Layers, parity and saving on the oldest Keras and TensorFlow that pyproject.toml allows, with the
 # oldest of everything else. Left out: an argument and a way to export that Keras had not yet.

@@ -120,6 +120,7 @@ def nothing_built(monkeypatch):
 # What comes out -----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "input_shape", [None, (None, None, 3), (224, 224, 1), (64, 96, 4), (33, 47, 13)], ids=str
 )
@@ -321,6 +322,7 @@ def test_dropout_stands_before_the_classifier_at_the_papers_rate_or_the_given(fa
     assert rates(dropout=0.4, include_top=False, pooling="avg") == []
 
 
+@pytest.mark.long
 @every_branch
 def test_drop_layers_do_nothing_at_inference(branch):
     images = random_images(2, 64, 64, 3)
@@ -337,6 +339,7 @@ def test_drop_layers_do_nothing_at_inference(branch):
     assert np.abs(changed).max() > 1e-4
 
 
+@pytest.mark.long
 @every_branch
 def test_drop_path_drops_the_branch_of_identity_blocks_too(branch):
     """In timm it dropped a ResNeSt block's input, which identity blocks had stored before."""
@@ -527,6 +530,7 @@ def restored_policy():
     keras.config.set_dtype_policy(policy)
 
 
+@pytest.mark.long
 @every_family
 @pytest.mark.parametrize(
     ("policy", "compute", "variables", "tolerance"),
@@ -560,6 +564,7 @@ def test_precision_policies_keep_the_classifier_in_the_weights_type(
 # Gradients ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @every_branch
 @pytest.mark.parametrize("residual", [True, False], ids=["residual", "plain"])
 def test_every_trainable_variable_gets_a_gradient(branch, residual):

@@ -48,7 +48,7 @@ def from_timm() -> set[str]:
 
 def test_the_table_has_every_published_checkpoint_of_every_architecture_of_timm():
     assert len(CHECKPOINTS) == 166
-    assert len(from_timm()) == 76
+    assert len(from_timm()) == 101
     assert set(published.table()) == from_timm() - UNPUBLISHED
     assert set(published.table()) <= set(kr.list_models())
 
@@ -146,7 +146,7 @@ def test_imagenet_is_the_most_accurate_checkpoint_with_a_permissive_licence():
             assert published.find(architecture, "imagenet") is row
     chosen = {row.architecture for row in CHECKPOINTS if row.imagenet}
     assert set(published.table()) - chosen == UNCHOSEN
-    assert len(chosen) == 53
+    assert len(chosen) == 71
 
 
 def test_no_checkpoint_is_chosen_whose_licence_the_user_must_accept():

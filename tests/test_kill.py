@@ -190,6 +190,7 @@ def log(folder: Path) -> list[dict[str, float]]:
     return [{k: float(v) for k, v in row.items() if k != "seconds"} for row in rows]
 
 
+@pytest.mark.long
 def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(processes, tmp_path):
     print(f"seed {SEED}")
     whole, folder = tmp_path / "whole", tmp_path / "killed"

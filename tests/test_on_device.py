@@ -28,6 +28,8 @@ spec = importlib.util.spec_from_file_location("on_device", EXAMPLE)
 on_device = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(on_device)
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def model() -> keras.Model:

@@ -136,6 +136,7 @@ def size_of(cardinality: int, base_width: int) -> tuple[int, int, int]:
     return parameters, kr.count_macs(model), model.get_layer("layer1_0_conv2").filters
 
 
+@pytest.mark.long
 def test_trading_cardinality_for_width_keeps_the_complexity():
     """Table 2: C x d = 1x64, 2x40, 4x24, 8x14, 32x4, "with roughly preserved complexity"."""
     rows = {(1, 64): 64, (2, 40): 80, (4, 24): 96, (8, 14): 112, (32, 4): 128}

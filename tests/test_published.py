@@ -81,7 +81,7 @@ def chosen() -> list[str]:
 
 
 def test_every_architecture_with_weights_is_among_them():
-    assert len(chosen()) == len(published.table()) == 64
+    assert len(chosen()) == len(published.table()) == 82
 
 
 @pytest.mark.with_torch

@@ -91,6 +91,7 @@ def outputs(report, images: np.ndarray) -> np.ndarray:
     return openvino.Core().compile_model(report.path, "CPU")(images)[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("family", "format"),
     [

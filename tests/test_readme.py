@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import typer
 
 import keras_resnets as kr
@@ -17,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
 
+@pytest.mark.long
 def test_the_code_in_the_readme_runs_as_it_stands(tmp_path):
     snippets = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     assert snippets

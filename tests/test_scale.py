@@ -144,6 +144,7 @@ def assert_same_ends(one: Path, two: Path, tolerance: float) -> None:
 # Several devices of one machine ------------------------------------------------------------------
 
 
+@pytest.mark.long
 @on_tensorflow
 @pytest.mark.parametrize(
     ("dtype", "tolerance", "lives"),

@@ -60,6 +60,7 @@ SMALL = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", list_recipes())
 def test_every_recipe_trains_a_tiny_network_of_its_family(name, tmp_path):
     shape = SMALL.get(name, dict(TINY, stem_width=16, small_inputs=True))
