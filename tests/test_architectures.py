@@ -75,6 +75,7 @@ def test_every_variant_has_exactly_the_weights_of_its_source(name):
             assert grouped == (layer.groups > 1), layer.name
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["resnet50", "resnext50_32x4d", "resnest50d", "rexnet_100"])
 def test_other_classes_and_no_top_change_the_classifier_alone(family):
     with_top = kr.create_model(family, weights=None, classes=7)

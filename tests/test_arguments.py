@@ -1134,6 +1134,7 @@ def contradictory(network: str, arguments: dict) -> set[str]:
     return found
 
 
+@pytest.mark.long
 @settings(
     max_examples=500,
     deadline=None,

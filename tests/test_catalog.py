@@ -34,6 +34,8 @@ UNPUBLISHED = {
     *("resnet50t", "resnet200", "rexnetr_100", "rexnetr_130", "rexnetr_150"),
     *("seresnet18", "seresnet34", "seresnet50t", "seresnet101", "seresnet152"),
     *("seresnet200d", "seresnet269d"),
+    *("ecaresnet200d", "ecaresnext26t_32x4d", "ecaresnext50t_32x4d", "resnetaa34d"),
+    *("resnetblur18", "resnetblur50d", "resnetblur101d"),
 }
 
 

@@ -204,6 +204,7 @@ def assert_exact_with_one_operator_a_convolution(report, model: keras.Model) -> 
     assert not [kind for kind in report.operators if kind.startswith("FLEX")]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_familys_outputs_come_by_one_operator_a_convolution(format, exported):
     assert_exact_with_one_operator_a_convolution(*exported(format))

@@ -470,6 +470,7 @@ print("convolutions:", types.count("Conv2D"))
 """
 
 
+@pytest.mark.long
 def test_without_onednn_everything_still_equals_the_oracle():
     """There TensorFlow's grouped convolution has no gradients, and no fused bias and ReLU."""
     result = subprocess.run(

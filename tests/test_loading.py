@@ -15,6 +15,8 @@ from tiny_runs import CLASSES, invoke, pictures
 import keras_resnets as kr
 from keras_resnets import loading
 from keras_resnets.preparation import IMAGENET_MEAN, Preparation
+from keras_resnets.weights import checkpoint
+from keras_resnets.weights.facts import Facts
 
 SIZE = 32
 SMALL = ("--set", "depths=1,1", "--set", "planes=16,32", "--epochs", 14, "--batch-size", 8)
@@ -97,7 +99,7 @@ def test_every_command_takes_a_run(run, images, tmp_path):
     for name, command in commands.items():
         code, text = invoke(*command)
         assert code == 0, (name, text)
-    facts = loading.Facts(loading.checkpoint.read_metadata(tmp_path / "run.safetensors"))
+    facts = Facts(checkpoint.read_metadata(tmp_path / "run.safetensors"))
     assert facts.preparation == loading.locate(run).preparation
     assert facts.class_names == loading.locate(run).class_names
 

@@ -197,6 +197,7 @@ def test_the_cifar_shortcut_is_a_subsampled_identity_with_zeros_behind():
 # Zhang et al., arXiv:2004.08955 ------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_groups_are_cardinality_times_radix():
     """The number of feature-map groups is G = K R."""
     for name in kr.list_models("resnest50d_*s*x*d"):

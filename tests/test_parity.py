@@ -75,6 +75,7 @@ def test_every_branch_gives_the_values_of_pytorch(name):
     compare(CASES[name])
 
 
+@pytest.mark.long
 @pytest.mark.backend
 @pytest.mark.parametrize("name", [case.name for case in FULL])
 def test_whole_variants_give_the_values_of_pytorch(name):

@@ -27,6 +27,8 @@ FAMILIES = {
 TRAINING_IMAGES = 1437
 OPENVINO_TOO = {("openvino", family) for family in FAMILIES if family != "resnest"}
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def digits():
@@ -91,7 +93,6 @@ def outputs(report, images: np.ndarray) -> np.ndarray:
     return openvino.Core().compile_model(report.path, "CPU")(images)[0]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("family", "format"),
     [

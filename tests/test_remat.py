@@ -27,6 +27,7 @@ def trained(net: str, **arguments) -> tuple[list[float], list[np.ndarray]]:
     return fit(model, epochs=2), list(values(model.variables).values())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "net",
     [pytest.param(net, marks=pytest.mark.backend) if net == "rexnet" else net for net in DROPS],
@@ -42,6 +43,7 @@ def test_training_is_that_of_the_plain_network(net):
         np.testing.assert_allclose(ours, plain, rtol=0, atol=2e-4 * np.abs(plain).max())
 
 
+@pytest.mark.long
 def test_training_is_the_same_under_xla():
     losses, remat_losses = (
         trained("resnext-se", remat=remat, jit_compile=True)[0] for remat in (False, True)

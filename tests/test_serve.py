@@ -553,6 +553,7 @@ def test_a_batch_that_fails_is_told_and_the_next_one_is_computed():
     asyncio.run(go())
 
 
+@pytest.mark.long
 def test_under_load_there_are_no_errors_and_memory_stays_flat(path):
     images = [load_test.photograph(seed) for seed in range(8)]
     with load_test.service(path) as (address, process):

@@ -402,6 +402,7 @@ def test_a_resumed_run_must_be_told_the_same(finished):
         train(changed, finished.folder.path, resume=True)
 
 
+@pytest.mark.long
 def test_a_resumed_run_must_have_the_same_data(tmp_path, monkeypatch):
     write_pictures(tmp_path / "data", 40)
     config = tiny_config(data=f"folder:{tmp_path}/data", changes={**ONE_BLOCK, "epochs": 1})

@@ -227,6 +227,7 @@ if drops == "none":
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="A strategy of TensorFlow.")
 @pytest.mark.parametrize(
     ("net", "jit_compile", "drops"),
