@@ -27,6 +27,7 @@ import time
 import tomllib
 import zipfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 CONSTRAINTS = ROOT / "constraints.txt"
@@ -81,17 +82,21 @@ def backends_of(packages: list[dict]) -> dict[str, str]:
     return {name: named[name] for name in DISTRIBUTIONS if name in named}
 
 
+def ask_pip(python: Path, *arguments: object) -> Any:
+    """pip's answer in JSON; what it has to remark goes to stderr."""
+    command = [python, "-m", "pip", *arguments]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
 def installed(python: Path) -> dict[str, str]:
-    return backends_of(json.loads(run(python, "-m", "pip", "list", "--format", "json")))
+    return backends_of(ask_pip(python, "list", "--format", "json"))
 
 
 def would_install(python: Path, wheel: Path, extra: str) -> dict[str, str]:
     """The backends that pip would install or replace; without our pins, as for a user."""
-    command = [python, "-m", "pip", "install", "--quiet", "--dry-run", "--report", "-"]
-    text = subprocess.run(
-        [*command, f"{wheel}[{extra}]"], check=True, stdout=subprocess.PIPE, text=True
-    ).stdout
-    return backends_of([package["metadata"] for package in json.loads(text)["install"]])
+    options = ("--quiet", "--dry-run", "--report", "-")
+    report = ask_pip(python, "install", *options, f"{wheel}[{extra}]")
+    return backends_of([package["metadata"] for package in report["install"]])
 
 
 def try_out(interpreter: str, backend: str, wheel: Path) -> str:
