@@ -17,21 +17,15 @@ TOLERANCES = {"float32": 1e-5, "float64": 1e-8}
 
 @contextlib.contextmanager
 def computing_in(dtype: str):
-    """Builds and computes in a type; JAX has float64 only where it is asked for."""
-    jax_types = contextlib.nullcontext()
-    if keras.backend.backend() == "jax" and dtype == "float64":
-        import jax
-
-        jax_types = jax.enable_x64(True)
+    """Builds and computes in a type."""
     before, policy = keras.config.floatx(), keras.config.dtype_policy()
-    with jax_types:
-        keras.config.set_floatx(dtype)
-        keras.config.set_dtype_policy(dtype)  # It is made of the first floatx and kept.
-        try:
-            yield
-        finally:
-            keras.config.set_floatx(before)
-            keras.config.set_dtype_policy(policy)
+    keras.config.set_floatx(dtype)
+    keras.config.set_dtype_policy(dtype)  # It is made of the first floatx and kept.
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(before)
+        keras.config.set_dtype_policy(policy)
 
 
 def compare(case: Case) -> None:
@@ -76,7 +70,6 @@ def test_every_branch_gives_the_values_of_pytorch(name):
 
 
 @pytest.mark.long
-@pytest.mark.backend
 @pytest.mark.parametrize("name", [case.name for case in FULL])
 def test_whole_variants_give_the_values_of_pytorch(name):
     compare(CASES[name])
