@@ -27,6 +27,7 @@ import time
 import tomllib
 import zipfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 CONSTRAINTS = ROOT / "constraints.txt"
@@ -75,23 +76,27 @@ def installed_python(name: str) -> str | None:
     return path if works else None
 
 
-def versions(python: Path) -> dict[str, str]:
-    listed = json.loads(run(python, "-m", "pip", "list", "--format", "json"))
-    return {package["name"].lower(): package["version"] for package in listed}
+def backends_of(packages: list[dict]) -> dict[str, str]:
+    """The distributions of backends and their releases; tensorflow_cpu is tensorflow-cpu."""
+    named = {package["name"].lower().replace("_", "-"): package["version"] for package in packages}
+    return {name: named[name] for name in DISTRIBUTIONS if name in named}
 
 
-def backends_of(packages: dict[str, str]) -> dict[str, str]:
-    return {name: packages[name] for name in DISTRIBUTIONS if name in packages}
+def ask_pip(python: Path, *arguments: object) -> Any:
+    """pip's answer in JSON; what it has to remark goes to stderr."""
+    command = [python, "-m", "pip", *arguments]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def installed(python: Path) -> dict[str, str]:
+    return backends_of(ask_pip(python, "list", "--format", "json"))
 
 
 def would_install(python: Path, wheel: Path, extra: str) -> dict[str, str]:
-    """What pip would install or replace; without our pins, as for a user."""
-    command = [python, "-m", "pip", "install", "--quiet", "--dry-run", "--report", "-"]
-    text = subprocess.run(
-        [*command, f"{wheel}[{extra}]"], check=True, stdout=subprocess.PIPE, text=True
-    ).stdout
-    packages = [package["metadata"] for package in json.loads(text)["install"]]
-    return {package["name"].lower(): package["version"] for package in packages}
+    """The backends that pip would install or replace; without our pins, as for a user."""
+    options = ("--quiet", "--dry-run", "--report", "-")
+    report = ask_pip(python, "install", *options, f"{wheel}[{extra}]")
+    return backends_of([package["metadata"] for package in report["install"]])
 
 
 def try_out(interpreter: str, backend: str, wheel: Path) -> str:
@@ -113,15 +118,17 @@ def try_out(interpreter: str, backend: str, wheel: Path) -> str:
         run(*install, "--upgrade", "pip")
         run(*install, "-c", CONSTRAINTS, f"{wheel}[{BACKENDS[backend]}]")
         lines.append(run(*smoke, cwd=folder, env=environment))
-        found = backends_of(versions(python))
+        found = installed(python)
+        if not set(found) > {"keras"}:
+            raise RuntimeError(f"no backend is found by its name: {found}")
         for extra in WORK:
-            brought = backends_of(would_install(python, wheel, extra))
+            brought = would_install(python, wheel, extra)
             if brought:
                 raise RuntimeError(f"beside {found}, the extra {extra!r} would install {brought}")
         if backend == "tensorflow":
             run(*install, "-c", CONSTRAINTS, f"{wheel}[{','.join(WORK)}]")
-            if backends_of(versions(python)) != found:
-                raise RuntimeError(f"the extras changed {found} to {backends_of(versions(python))}")
+            if installed(python) != found:
+                raise RuntimeError(f"the extras changed {found} to {installed(python)}")
             lines.append(run(*smoke, "export", "training", cwd=folder, env=environment))
     lines.append(f"{time.monotonic() - start:.0f} s, with {found}\n")
     return "".join(lines)
