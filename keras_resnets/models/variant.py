@@ -310,7 +310,7 @@ def _input_shape(
             "input_tensor must have the shape (batch, height, width, channels)",
             input_tensor=input_tensor,
         )
-        names = {layer.name for layer in keras.Model(_inputs_of(input_tensor), input_tensor).layers}
+        names = _names_in_front_of(input_tensor)
         require(
             level_name("P1", prefix) not in names,
             "prefix must differ from that of the network which input_tensor comes from",
@@ -339,6 +339,14 @@ def _input_shape(
         **{argument: input_shape},
     )
     return tuple(input_shape)
+
+
+def _names_in_front_of(tensor: KerasTensor) -> set[str]:
+    """Names of the layers that a tensor is computed from."""
+    inputs = keras.utils.get_source_inputs(tensor)
+    if any(tensor is source for source in inputs):
+        return set()  # Before Keras 3.14 an input alone is no model.
+    return {layer.name for layer in keras.Model(inputs, tensor).layers}
 
 
 def _shape_argument(input_tensor: Any) -> str:
