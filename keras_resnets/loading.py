@@ -189,16 +189,20 @@ class Classifier:
     preparation: Preparation
     class_names: tuple[tuple[str, str], ...] | None
 
+    @functools.cached_property
+    def _ends_in_logits(self) -> bool:
+        """Found out once: it walks the model's graph."""
+        return output_activation(self.model) not in ("softmax", "sigmoid")
+
     def probabilities(self, images: Any) -> Any:
-        """Class probabilities of a batch: a model that ends in logits gets its softmax here."""
-        return as_probabilities(self.model, self.model.predict_on_batch(images))
+        """Class probabilities of a batch."""
+        return self.as_probabilities(self.model.predict_on_batch(images))
 
-
-def as_probabilities(model: keras.Model, scores: Any) -> Any:
-    """A model's outputs as probabilities, unless they are."""
-    if output_activation(model) in ("softmax", "sigmoid") or scores.shape[-1] < 2:
+    def as_probabilities(self, scores: Any) -> Any:
+        """The model's outputs as probabilities: those of a model of logits get their softmax."""
+        if self._ends_in_logits and scores.shape[-1] >= 2:
+            scores = keras.ops.softmax(keras.ops.cast(scores, "float32"))
         return keras.ops.convert_to_numpy(scores)
-    return keras.ops.convert_to_numpy(keras.ops.softmax(keras.ops.cast(scores, "float32")))
 
 
 def locate(model: str | os.PathLike, weights: str | os.PathLike | None = None) -> Located:
@@ -230,7 +234,7 @@ def locate(model: str | os.PathLike, weights: str | os.PathLike | None = None) -
             f"name must be a string, such as 'resnest50d', or a path. Received: name={model!r}"
         )
     text = os.path.expanduser(os.fspath(model))
-    if hub.is_source(text) or _is_path(text):
+    if _is_path(text):
         require(
             weights is None,
             "weights must be left out where the model is a repository, a folder or a file, which "
@@ -277,7 +281,7 @@ def create_model(name: str | os.PathLike, /, **arguments: Any) -> keras.Model:
     """
     if isinstance(name, (str, os.PathLike)):
         path = os.path.expanduser(os.fspath(name))
-        if hub.is_source(path) or _is_path(path):
+        if _is_path(path):
             require(
                 "weights" not in arguments,
                 "name must be a variant's where weights is given: a repository, a folder or a file "
@@ -329,7 +333,7 @@ def is_bare_name(model: Any) -> bool:
 
 def _is_path(text: str) -> bool:
     """Whether a path is meant, be it there or not, rather than the name of an architecture."""
-    if os.path.basename(text) != text or text in (".", ".."):
+    if hub.is_source(text) or os.path.basename(text) != text or text in (".", ".."):
         return True
     if catalog.is_known(text.partition(".")[0]):
         return False

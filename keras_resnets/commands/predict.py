@@ -14,7 +14,7 @@ from keras_resnets.checks import is_count, require
 from keras_resnets.files import atomic_write
 from keras_resnets.graph import grad_cam
 from keras_resnets.layers.preprocessor import Preprocessor
-from keras_resnets.loading import as_probabilities, locate
+from keras_resnets.loading import locate
 from keras_resnets.preparation import Preparation
 from keras_resnets.preprocessing import likeliest
 
@@ -88,17 +88,16 @@ def predict(
     pictures = _numbered(explanation, len(paths))
     # All that may be wrong with arguments and files shows before a model is built.
     located = locate(model, weights)
-    stated = located.preparation
-    if stated is not None and located.whole is None:
-        batches = [_prepared(stated, path) for path in paths]
+    stated = None if located.whole else located.preparation  # A saved model may be of one size.
+    batches = stated and [_prepared(stated, path) for path in paths]
     classifier = located.build_classifier()
-    if stated is None or classifier.preparation != stated or located.whole is not None:
+    if batches is None:
         batches = [_prepared(classifier.preparation, path) for path in paths]
 
     predictions = []
     for path, picture, images in zip(paths, pictures, batches, strict=True):
         scores = grad_cam.run(classifier.model, images)
-        probabilities = as_probabilities(classifier.model, scores)[0]
+        probabilities = classifier.as_probabilities(scores)[0]
         best = likeliest(probabilities, top)
         if picture is not None:
             heat = grad_cam.grad_cam(classifier.model, images, best[0])[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 
 from keras_resnets.files import atomic_write
+from keras_resnets.loading import BEST_MODEL, BEST_WEIGHTS
 from keras_resnets.preparation import Preparation, stated_by_rescaling
 from keras_resnets.training.config import RunConfig
 from keras_resnets.training.run_folder import RunFolder
@@ -29,11 +30,11 @@ def write_best(
     activation = keras.layers.Activation(function, dtype="float32", name="probabilities")
     whole = keras.Model(model.input, activation(model.output), name=model.name)
     facts = preparation(config, model).as_metadata() | {"label_names": list(class_names)}
-    with atomic_write(folder / "best.keras") as unfinished:
+    with atomic_write(folder / BEST_MODEL) as unfinished:
         whole.save(unfinished)
         # So that the file knows its images and classes wherever it is taken.
         checkpoint.add_facts(unfinished, facts | {"architecture": config.model})
-    save_safetensors(model, folder / "best.safetensors", architecture=config.model, metadata=facts)
+    save_safetensors(model, folder / BEST_WEIGHTS, architecture=config.model, metadata=facts)
 
 
 def preparation(config: RunConfig, model: keras.Model) -> Preparation:

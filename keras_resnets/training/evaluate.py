@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import heapq
 import itertools
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_resnets.checks import listed, nearest, require
+from keras_resnets.checks import canonical, listed, nearest, require
 from keras_resnets.loading import Classifier
 from keras_resnets.preparation import Preparation
 from keras_resnets.training.batches import evaluation_batches, read
@@ -215,22 +214,17 @@ def match_classes(
         )
         names = tuple(label for label, _ in known) if known else theirs
         return names + tuple(map(str, range(len(names), classes))), list(range(len(theirs)))
-    labels = [_normal(label) for label, _ in known]
+    labels = [canonical(label) for label, _ in known]
     # A description of ImageNet is a list of names, and has two cranes: both have to be labelled.
-    texts = [{text, *text.split(", ")} for text in (_normal(text) for _, text in known)]
+    texts = [{text, *text.split(", ")} for text in (canonical(text) for _, text in known)]
     counts = Counter(itertools.chain(*texts))
     places = {name: place for place, text in enumerate(texts) for name in text if counts[name] == 1}
     places |= {label: place for place, label in enumerate(labels)}
-    unknown = [name for name in theirs if _normal(name) not in places]
+    unknown = [name for name in theirs if canonical(name) not in places]
     require(
         not unknown,
         f"{rule}; {examples.name} has others, and it has {listed(label for label, _ in known)}",
         nearest(unknown[0], labels) if unknown else "",
         unknown=unknown[:12],
     )
-    return tuple(label for label, _ in known), [places[_normal(name)] for name in theirs]
-
-
-def _normal(name: str) -> str:
-    """A name as all systems write it: an accented letter may be one character or two."""
-    return unicodedata.normalize("NFC", name)
+    return tuple(label for label, _ in known), [places[canonical(name)] for name in theirs]
