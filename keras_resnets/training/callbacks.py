@@ -253,6 +253,8 @@ class Steps(keras.callbacks.Callback):
         if self.average is not None and self.average.is_in_model:
             self.average.swap()
         self.save()
+        # Nobody ends, to be started again, before the first has written what it goes on from.
+        self.placement.highest(0)
         raise Interrupted(
             number,
             f"Stopped after step {self.progress.step}; go on with --resume.",
