@@ -27,11 +27,16 @@ if not backends.is_command():
     from keras_resnets.graph.heads import reset_classifier as reset_classifier
     from keras_resnets.graph.macs import count_macs as count_macs
     from keras_resnets.loading import create_model as create_model
+    from keras_resnets.models.clip import *
+    from keras_resnets.models.hybrid import *
+    from keras_resnets.models.pruned import *
     from keras_resnets.models.res2net import *
     from keras_resnets.models.resnest import *
     from keras_resnets.models.resnet import *
+    from keras_resnets.models.resnetv2 import *
     from keras_resnets.models.resnext import *
     from keras_resnets.models.rexnet import *
+    from keras_resnets.models.sknet import *
     from keras_resnets.models.variant import Variant as Variant
     from keras_resnets.preprocessing import decode_predictions as decode_predictions
     from keras_resnets.preprocessing import preprocess_input as preprocess_input

@@ -11,17 +11,33 @@ from typing import Any
 
 from keras_resnets.checks import nearest, require_flag
 from keras_resnets.graph.macs import count_macs
-from keras_resnets.models import res2net, resnest, resnet, resnext, rexnet
+from keras_resnets.models import (
+    clip,
+    hybrid,
+    pruned,
+    res2net,
+    resnest,
+    resnet,
+    resnetv2,
+    resnext,
+    rexnet,
+    sknet,
+)
 from keras_resnets.models.variant import Variant
 from keras_resnets.weights import published as published
 from keras_resnets.weights.published import Pretrained
 
 FAMILIES = {
     "ResNet": resnet,
+    "Pruned ResNet": pruned,
+    "ResNetV2": resnetv2,
     "ResNeXt": resnext,
+    "SKNet": sknet,
     "ResNeSt": resnest,
     "Res2Net": res2net,
     "ReXNet": rexnet,
+    "Hybrid": hybrid,
+    "CLIP": clip,
 }
 
 # Names that papers and authors' repositories use where timm and we use another.

@@ -26,6 +26,8 @@ _UNDERSCORED = (
     *("conv_attn", "mlp_add", "mlp_scale", "conv_p", "conv_q", "conv_lambda", "norm_q", "norm_v"),
     # The attention pooling of CLIP.
     *("q_proj", "k_proj", "v_proj", "c_proj"),
+    # ByobNet's last convolution, and its hidden layer in front of the classifier.
+    *("final_conv", "pre_logits"),
     # Transformers on top of a ResNet.
     *("patch_embed", "norm_pre", "fc_norm"),
 )
@@ -42,6 +44,8 @@ _LEVEL = re.compile(r"(.*)(P\d)")
 
 # The classifier and what stands only in front of it, at the top of a checkpoint.
 _HEADS = ("fc", "head")
+# The classifier by itself; CLIP's is a projection.
+CLASSIFIERS = ("fc", "head.fc", "head.proj")
 
 # A layer that ReXNet alone has, and the parts of it that int8 would harm most.
 _REXNET = "features_0_conv_dw_conv"
@@ -93,6 +97,11 @@ def is_part_of(layer_name: str, path: str) -> bool:
 def in_head(layer_name: str, prefix: str = "") -> bool:
     """Whether a layer is the classifier, or stands only in front of it."""
     return any(is_part_of(layer_name, prefix + head) for head in _HEADS)
+
+
+def is_classifier(layer_name: str, prefix: str = "") -> bool:
+    """Whether a layer is the classifier itself."""
+    return any(layer_name == keras_name(prefix + path) for path in CLASSIFIERS)
 
 
 def level_name(level: str, prefix: str = "") -> str:

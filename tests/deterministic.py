@@ -39,9 +39,11 @@ def _random_tensor(path: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
         low, high = 0.5, 1.5
     elif leaf in ("bias", "running_mean"):
         low, high = -0.2, 0.2
+    elif leaf == "pos_embed":
+        low, high = -1.0, 1.0
     else:
         raise ValueError(
-            "a path must end in weight, bias, running_mean or running_var. "
+            "a path must end in weight, bias, running_mean, running_var or pos_embed. "
             f"Received: {path!r} of shape {shape}."
         )
     stream = np.random.RandomState([crc32(path.encode()), seed])

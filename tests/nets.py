@@ -8,7 +8,7 @@ whole variants, then the networks that timm lacks (`reference=True`: see `tools/
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 # (height, width, batch). 97 leaves an odd size at every level, where padding rules differ;
@@ -63,13 +63,18 @@ def _split(radix: int, avd_first: bool = False) -> dict[str, Any]:
     return dict(block_args=dict(radix=radix, avd=True, avd_first=avd_first))
 
 
+def _selective(**changes) -> dict[str, Any]:
+    keywords = dict(split_input=True) | changes
+    return dict(block_args=dict(sk_kwargs=keywords))
+
+
 def _scale(scale: int) -> dict[str, Any]:
     return dict(block_args=dict(scale=scale))
 
 
-def _dilated(variant: str, output_stride: int) -> Case:
+def _dilated(variant: str, output_stride: int, **changes) -> Case:
     # Two blocks in the late stages: the first keeps the dilation of the stage before it.
-    changes = {} if variant.startswith("rexnet") else dict(depths=(1, 1, 2, 2))
+    changes |= {} if variant.startswith("rexnet") else dict(depths=(1, 1, 2, 2))
     build = dict(output_stride=output_stride)
     return _tiny(f"{variant}-stride{output_stride}", variant, build=build, **changes)
 
@@ -153,12 +158,68 @@ _REXNET = (
     _tiny("rexnet-shallow", "rexnet_100", depth=0.5),
 )
 
+_SKNET = (
+    _tiny("sk", "skresnet50"),
+    _tiny("sk-d", "skresnet50d", stem_width=8, fused_ratio=0.5, timm=_selective(rd_ratio=0.5)),
+    _tiny("sk-basic", "skresnet18"),
+    _tiny("sk-groups", "skresnext50_32x4d", cardinality=4, base_width=16),
+    # Each path is grouped within its half of the channels.
+    _tiny("sk-split-groups", "skresnext50_32x4d", cardinality=2, base_width=32, split_input=True,
+          fused_divisor=4, timm=_selective(rd_divisor=4)),
+)  # fmt: skip
+
+# Group norms of 32 groups need multiples of 32.
+_BY_32 = dict(planes=(32, 64, 64, 96))
+_RESNETV2 = (
+    _tiny("v2", "resnetv2_50"),
+    _tiny("v2-same-width", "resnetv2_50", planes=(16, 16, 24, 32)),  # 64 -> 64 has a projection
+    _tiny("v2-d", "resnetv2_50d", stem_width=8),
+    _tiny("v2-t", "resnetv2_50t", stem_width=8),
+    _tiny("v2-basic", "resnetv2_18"),
+    _tiny("v2-basic-same-width", "resnetv2_18", planes=(64, 64, 24, 32)),  # 64 -> 64 has none
+    _tiny("v2-basic-d", "resnetv2_18d", stem_width=8),
+    _tiny("v2-gn", "resnetv2_50d_gn", stem_width=32, **_BY_32),
+    _tiny("bit", "resnetv2_50x1_bit", depths=(3, 4, 6, 3), **_BY_32),  # timm fixes its depths
+    _tiny("v2-silu", "resnetv2_18", act="silu"),
+)
+
+# The hybrids' groups have 32 channels; their last stages may be as wide as those before.
+_HYBRID = (
+    _tiny("32ts", "resnet32ts"),
+    _tiny("33ts", "resnet33ts", features=40, planes=(8, 16, 24, 24)),
+    _tiny("33ts-se", "seresnet33ts", features=40, attention_ratio=0.25),
+    _tiny("51q", "resnet51q", planes=(32, 32, 64, 40), features=48),
+    _tiny("61q", "resnet61q", planes=(24, 32, 64, 40), features=48),
+    _tiny("26ts", "resnext26ts", **_BY_32),
+    _tiny("26ts-se", "seresnext26ts", **_BY_32),
+    _tiny("mlp", "resnet50_mlp", hidden=48, sizes=TINY_EVEN_SIZES),
+)
+
+_CLIP = (
+    _tiny("clip", "resnet50_clip", planes=(8, 16, 24, 32), grid=2, timm=dict(img_size=64),
+          sizes=((64, 64, 1), (64, 96, 1), (160, 128, 2))),
+    _tiny("clip-gap", "resnet50_clip_gap", sizes=TINY_EVEN_SIZES),
+    _tiny("clip-bare-gap", "resnet50_clip_gap", build=dict(classes=None), timm=dict(num_classes=0),
+          sizes=TINY_EVEN_SIZES),
+)  # fmt: skip
+
 _DILATED = tuple(
     _dilated(variant, output_stride)
     for variant in (
         "resnet18", "resnet50", "resnet50d", "resnest50d", "res2net50_26w_4s", "rexnet_100",
         "resnetblur50d",
     )
+    for output_stride in (8, 16)
+) + tuple(
+    _dilated(variant, output_stride, **changes)
+    for variant, changes in (
+        ("skresnet18", {}), ("skresnext50_32x4d", dict(cardinality=4, base_width=16)),
+        ("resnetv2_18d", {}), ("resnetv2_50", {}), ("resnet32ts", dict(planes=(8, 16, 24, 24))),
+    )
+    for output_stride in (8, 16)
+) + tuple(
+    # The pooled shortcut looks at the dilation of the stage before.
+    replace(_dilated("resnet50_mlp", output_stride, hidden=48), sizes=TINY_EVEN_SIZES)
     for output_stride in (8, 16)
 )  # fmt: skip
 
@@ -169,9 +230,11 @@ _CHANNELS = tuple(
 )
 
 _SMALL_INPUTS = tuple(
-    _tiny(f"{variant}-small", variant, small_inputs=True, sizes=TINY_SMALL_INPUTS)
-    for variant in ("resnet50", "resnet50d", "resnest50d", "rexnet_100")
-)
+    _tiny(f"{variant}-small", variant, small_inputs=True, sizes=TINY_SMALL_INPUTS,
+          **(_BY_32 if variant == "resnext26ts" else {}))
+    for variant in ("resnet50", "resnet50d", "resnest50d", "rexnet_100", "resnetv2_50",
+                    "resnetv2_18d", "skresnet18", "resnext26ts")
+)  # fmt: skip
 _LARGE_INPUTS = (
     # The stem's values are signed where they are pooled, since no activation comes before.
     Case("wide-large", "wide_resnet28_10",
@@ -183,7 +246,16 @@ _LARGE_INPUTS = (
 _NO_SHORTCUTS = (
     *(
         _tiny(f"{variant}-no-shortcuts", variant, residual=False)
-        for variant in ("resnet18", "resnet50", "resnest50d", "res2net50_26w_4s")
+        for variant in (
+            "resnet18",
+            "resnet50",
+            "resnest50d",
+            "res2net50_26w_4s",
+            "skresnet18",
+            "resnetv2_50",
+            "resnetv2_18",
+            "resnet32ts",
+        )
     ),
     # Sixteen blocks in a row would leave nothing of the images.
     _tiny("rexnet_100-no-shortcuts", "rexnet_100", depth=0.5, residual=False),
@@ -196,7 +268,14 @@ _FULL = tuple(
         "resnest14d", "resnest50d", "resnest50d_4s2x40d", "resnest50d_1s4x24d",
         "res2net50_26w_4s", "res2next50", "res2net50d", "rexnet_100", "rexnetr_150", "rexnet_200",
         "ecaresnet50d", "resnetblur50", "resnetrs50", "resnet50_gn",
+        "ecaresnet50d_pruned", "ecaresnet101d_pruned", "skresnet18", "skresnext50_32x4d",
+        "resnetv2_18d", "resnetv2_50t", "resnetv2_50x1_bit", "resnet51q", "resnet61q",
+        "seresnext26ts",
     )
+) + tuple(
+    # The sizes that their positions were learned for.
+    Case(f"full-{variant}", variant, sizes=((224, 224, 1),))
+    for variant in ("resnet50_clip", "resnet50_clip_gap")
 )  # fmt: skip
 
 _REFERENCE = tuple(
@@ -205,6 +284,7 @@ _REFERENCE = tuple(
         ("resnet20", CIFAR_SIZES),
         ("resnet56", CIFAR_SIZES),
         ("resnext29_8x64d", CIFAR_SIZES),
+        ("res2next29_6cx24wx4s", CIFAR_SIZES),
         ("wide_resnet28_10", CIFAR_SIZES),
         ("rexnet_lite_100", FULL_SIZES),
         ("rexnet_lite_150", FULL_SIZES),
@@ -212,8 +292,8 @@ _REFERENCE = tuple(
 )
 
 TINY = (
-    *_RESNET, *_RESNEXT, *_RESNEST, *_RES2NET, *_REXNET, *_DILATED, *_CHANNELS, *_SMALL_INPUTS,
-    *_NO_SHORTCUTS, *_LARGE_INPUTS,
+    *_RESNET, *_RESNEXT, *_RESNEST, *_RES2NET, *_REXNET, *_SKNET, *_RESNETV2, *_HYBRID, *_CLIP,
+    *_DILATED, *_CHANNELS, *_SMALL_INPUTS, *_NO_SHORTCUTS, *_LARGE_INPUTS,
 )  # fmt: skip
 FULL = (*_FULL, *_REFERENCE)
 CASES: dict[str, Case] = {case.name: case for case in (*TINY, *FULL)}

@@ -41,7 +41,7 @@ BRANCHES = {
     "resnest cardinality 2": ("resnest50d", dict(TINY, cardinality=2, avd_first=True)),
     "res2net scale 1": ("res2net50_26w_4s", dict(TINY, scale=1)),
     "res2next": ("res2next50", dict(TINY, cardinality=2, base_width=16)),
-    "rexnet without SE": ("rexnet_plain_100", TINY_REXNET),
+    "rexnet without SE": ("rexnet_100", TINY_REXNET | dict(se_ratio=0.0)),
     "rexnet lite": ("rexnet_lite_100", TINY_REXNET),
 }
 every_family = pytest.mark.parametrize("family", FAMILIES)

@@ -35,6 +35,9 @@ def parts_of(path: str) -> tuple[str | None, str | None]:
     first, *rest = path.split(".")
     if re.fullmatch(r"layer\d", first):
         return f"{first}.{rest[0]}", first
+    if first == "stages":  # ResNetV2 `stages.0.blocks.1`, ByobNet `stages.0.1`.
+        inner = rest[:3] if rest[1] == "blocks" else rest[:2]
+        return ".".join([first, *inner]), f"stages.{rest[0]}"
     if first == "features":
         return f"{first}.{rest[0]}", f"{first}.{rest[0]}"
     return None, "stem" if first == "stem" else None
@@ -60,7 +63,10 @@ def test_names_lead_back_to_module_block_stage_and_head(variant):
 def test_a_prefix_changes_nothing_but_the_beginning(prefix):
     """Of one variant of each naming: what differs between variants of a family are numbers."""
     first = names.keras_name(prefix)
-    for variant in ("resnest14d", "res2net50_14w_8s", "rexnet_100", "rexnet_lite_100"):
+    for variant in (
+        *("resnest14d", "res2net50_14w_8s", "rexnet_100", "rexnet_lite_100", "skresnet18"),
+        *("resnetv2_18d", "resnet50_mlp", "resnet50_clip"),
+    ):
         for path in modules(variant):
             name = names.keras_name(prefix + path)
             block, stage = parts_of(path)

@@ -33,7 +33,10 @@ FRAMEWORKS = {"jax", "tensorflow", "torch"}
 # Who may import what, from the bottom up; a folder stands for all in it, and everything may import
 # the ground floor. `preparation` checks its fields; the rest of the ground floor stands by itself.
 GROUND = {"backends", "checks", "names", "preparation", "files"}
-_PARTS = {f"models.{name}" for name in ("blocks", "network", "residual", "variant")}
+_PARTS = {
+    f"models.{name}"
+    for name in ("attention", "blocks", "byobnet", "network", "residual", "variant")
+}
 _FILES = ("checkpoint", "facts", "keys", "layouts", "pickles", "published", "state_dict")
 _BELOW_TRAINING = {
     *("layers", "graph", "models", "weights", "catalog", "loading", "preprocessing"),
@@ -50,8 +53,10 @@ ARROWS = {
     **{f"weights.{name}": {f"weights.{low}" for low in _FILES} for name in (*_FILES, "hub")},
     "weights": {"layers", "graph", "weights"},
     "models.blocks": {"layers"},
+    "models.attention": {"models.blocks"},
     "models.network": {"models.blocks"},
     "models.residual": {"models.blocks", "models.network"},
+    "models.byobnet": {"models.blocks", "models.residual"},
     "models.variant": {"graph", "models.blocks", "models.network", "weights"},
     "models": {"layers", *_PARTS},  # Families never import each other.
     "catalog": {"graph", "models", "weights"},

@@ -32,6 +32,7 @@ import importlib.metadata
 import json
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,8 @@ from deterministic import random_images, random_state, sample_positions  # noqa:
 from nets import CASES, Case, size_key  # noqa: E402
 from reference_nets import REFERENCES, Reference, use_small_stem  # noqa: E402
 from timm.layers import SEModule  # noqa: E402
+from timm.models import byobnet  # noqa: E402
+from timm.models.resnetv2 import ResNetV2  # noqa: E402
 from timm.models.rexnet import RexNet  # noqa: E402
 
 TIMM_VARIANTS = """
@@ -74,7 +77,16 @@ TIMM_VARIANTS = """
     resnetaa34d resnetaa50 resnetaa50d resnetaa101d
     resnetblur18 resnetblur50 resnetblur50d resnetblur101d
     resnetrs50 resnetrs101 resnetrs152 resnetrs200 resnetrs270 resnetrs350 resnetrs420
-    resnet50_gn
+    resnet50_gn ecaresnet50d_pruned ecaresnet101d_pruned
+    resnetv2_18 resnetv2_18d resnetv2_34 resnetv2_34d resnetv2_50 resnetv2_50d resnetv2_50t
+    resnetv2_50d_gn resnetv2_101 resnetv2_101d resnetv2_152 resnetv2_152d
+    resnetv2_50x1_bit resnetv2_50x3_bit resnetv2_101x1_bit resnetv2_101x3_bit resnetv2_152x2_bit
+    resnetv2_152x4_bit
+    skresnet18 skresnet34 skresnet50 skresnet50d skresnext50_32x4d
+    resnet32ts resnet33ts resnet51q resnet61q resnext26ts seresnet33ts seresnext26ts resnet50_mlp
+    resnet50_clip resnet101_clip resnet50x4_clip resnet50x16_clip resnet50x64_clip
+    resnet50_clip_gap resnet101_clip_gap resnet50x4_clip_gap resnet50x16_clip_gap
+    resnet50x64_clip_gap
     resnext50_32x4d resnext50d_32x4d resnext101_32x4d resnext101_32x8d resnext101_32x16d
     resnext101_32x32d resnext101_64x4d
     seresnext26d_32x4d seresnext26t_32x4d seresnext50_32x4d seresnext101_32x4d seresnext101_32x8d
@@ -102,22 +114,62 @@ TIMM_NAMES = {
     "input_channels": "in_chans",
 }
 # Fields that timm takes inside `block_args`, which a case spells out, or does not know at all.
-NOT_FOR_TIMM = {"radix", "avd_first", "scale", "small_inputs", "residual"}
+NOT_FOR_TIMM = {
+    *("radix", "avd_first", "scale", "small_inputs", "residual", "grid"),
+    *("split_input", "fused_ratio", "fused_divisor"),
+}
 
 Shapes = dict[str, list[int]]
 
 
 def timm_keywords(case: Case) -> dict[str, Any]:
     """Translate a case's changes into keywords of `timm.create_model`."""
+    given = {**case.changes, **case.build}
+    if case.variant in byobnet.model_cfgs:
+        given = with_byobnet_stages(case.variant, given)
+    elif case.variant.startswith("resnetv2"):
+        given = with_resnetv2_widths(case.variant, given)
     keywords = {
         TIMM_NAMES.get(name, name): value
-        for name, value in {**case.changes, **case.build}.items()
+        for name, value in given.items()
         if name not in NOT_FOR_TIMM
     }
     if "attention_ratio" in keywords:
         attention = partial(SEModule, rd_ratio=keywords.pop("attention_ratio"))
         keywords["block_args"] = dict(attn_layer=attention)
     return keywords | dict(case.timm)
+
+
+def with_byobnet_stages(variant: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The changes of a case with its depths and planes put into ByobNet's own list of stages."""
+    given = dict(given)
+    if "planes" not in given:
+        return given
+    config = byobnet.model_cfgs[variant]
+    depths, planes = given.pop("depths"), given.pop("planes")
+    stages = [
+        replace(stage, d=depth, c=int(width / (stage.br if stage.type == "bottle" else 1)))
+        for stage, depth, width in zip(config.blocks, depths, planes, strict=True)
+    ]
+    if "attention_ratio" in given:
+        given["attn_kwargs"] = dict(rd_ratio=given.pop("attention_ratio"))
+    names = {"features": "num_features", "hidden": "head_hidden_size"}
+    return {names.get(key, key): value for key, value in given.items()} | {"blocks": stages}
+
+
+def with_resnetv2_widths(variant: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The changes of a case with the widths that ResNetV2 has: those of the blocks' outputs."""
+    given = dict(given)
+    if "planes" not in given:
+        return given
+    basic = variant.removesuffix("d") in ("resnetv2_18", "resnetv2_34")
+    given["planes"] = [planes * (1 if basic else 4) for planes in given["planes"]]
+    if variant.endswith("_bit"):
+        del given["depths"]  # They are fixed in timm.
+    if "stem_width" in given:
+        deep = variant.removesuffix("_gn").endswith(("d", "t"))
+        given["stem_chs"] = given.pop("stem_width") * (2 if deep else 1)
+    return given
 
 
 def create_torch_model(case: Case) -> nn.Module:
@@ -134,6 +186,15 @@ def create_torch_model(case: Case) -> nn.Module:
 
 def remove_first_strides(model: nn.Module) -> None:
     """Make the network four times finer: the strides of its stem, in ReXNet of stem and block 1."""
+    if isinstance(model, ResNetV2 | byobnet.ByobNet):
+        stem = model.stem
+        first = stem.conv1 if hasattr(stem, "conv1") else stem.conv
+        if hasattr(stem, "conv"):
+            stem.conv = nn.Conv2d(3, first.out_channels, 3, padding=1, bias=False)
+        else:
+            getattr(first, "conv", first).stride = (1, 1)
+        stem.pool = nn.Identity()
+        return
     if not isinstance(model, RexNet):
         use_small_stem(model)
         return
@@ -156,6 +217,8 @@ def remove_shortcuts(model: nn.Module) -> None:
     for module in model.modules():
         if hasattr(module, "downsample"):
             module.downsample = Nothing()
+        if isinstance(module, byobnet.BottleneckBlock):
+            module.shortcut = Nothing()
         if hasattr(module, "use_shortcut"):
             module.use_shortcut = False
 
@@ -179,6 +242,8 @@ def fill(model: nn.Module, shapes: Shapes) -> None:
 
 def pyramid_modules(model: nn.Module) -> list[nn.Module]:
     """Return the modules whose outputs are P1, P2, ...: the last ones at each resolution."""
+    if isinstance(model, ResNetV2 | byobnet.ByobNet):
+        return [model.get_submodule(info["module"]) for info in model.feature_info]
     if hasattr(model, "stage_ends"):
         return [model.features[index] for index in model.stage_ends]
     stem = model.act1 if hasattr(model, "act1") else model.conv1
@@ -236,8 +301,9 @@ def count_macs(model: nn.Module, size: int) -> int:
 
     def count(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
         nonlocal total
-        positions = output.shape[2] * output.shape[3] if isinstance(module, nn.Conv2d) else 1
-        total += module.weight.numel() * positions
+        # Of a convolution (N, C, H, W), of a linear layer (N, C) or tokens (N, T, C).
+        shape = output[0, 0].shape if isinstance(module, nn.Conv2d) else output[0].shape[:-1]
+        total += module.weight.numel() * shape.numel()
 
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -250,7 +316,8 @@ def count_macs(model: nn.Module, size: int) -> int:
 def architecture(name: str) -> dict[str, Any]:
     """Describe a variant; the network is built without memory for its weights."""
     published = Reference(f"timm {PINNED['timm']}", partial(timm.create_model, name))
-    reference = REFERENCES.get(name, published)
+    size = timm.models.get_pretrained_cfg(name).input_size[1] if "_clip" in name else 224
+    reference = REFERENCES.get(name, published._replace(input_size=size))
     with torch.device("meta"):
         model = reference.create().eval()
     return {

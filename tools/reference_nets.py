@@ -11,9 +11,9 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
+from timm.models.res2net import Bottle2neck
 from timm.models.resnest import ResNestBottleneck
 from timm.models.resnet import Bottleneck, ResNet
-from timm.models.rexnet import RexNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -235,6 +235,22 @@ def cifar_resnext(cardinality: int, base_width: int) -> ResNet:
     return model
 
 
+def cifar_res2next(cardinality: int, base_width: int, scale: int) -> ResNet:
+    """Res2NeXt-29 for 32x32 images: Gao et al. 2019, section 4.3 and table 4."""
+    model = ResNet(
+        Bottle2neck,
+        layers=(3, 3, 3),
+        channels=(64, 128, 256),
+        cardinality=cardinality,
+        base_width=base_width,
+        num_classes=100,
+        block_args=dict(scale=scale),
+    )
+    use_small_stem(model)
+    model.layer4 = nn.Identity()
+    return model
+
+
 def resnest_ablation(setting: str) -> ResNet:
     """ResNeSt-50, fast setting: "2s1x64d" is radix 2, cardinality 1, base width 64."""
     radix, cardinality, base_width = map(int, re.findall(r"\d+", setting))
@@ -255,7 +271,7 @@ _WIDE = "Zagoruyko and Komodakis 2016, arXiv:1605.07146"
 _XIE = "Xie et al. 2017, arXiv:1611.05431 (classes of timm 1.0.31)"
 _XIE_CIFAR = "Xie et al. 2017, arXiv:1611.05431, section 5.3 (classes of timm 1.0.31)"
 _ABLATION = "github.com/zhanghang1989/ResNeSt, ablation.md (classes of timm 1.0.31)"
-_HAN = "Han et al. 2021, arXiv:2007.00992, without squeeze-excitation (classes of timm 1.0.31)"
+_GAO = "Gao et al. 2019, arXiv:1904.01169, table 4 (classes of timm 1.0.31)"
 _LITE = "github.com/clovaai/rexnet, rexnetv1_lite.py"
 
 
@@ -282,7 +298,10 @@ REFERENCES: dict[str, Reference] = {
         f"resnest50d_{setting}": Reference(_ABLATION, partial(resnest_ablation, setting))
         for setting in ("0s1x64d", "1s1x64d", "2s1x64d", "4s1x64d", "1s2x40d", "2s2x40d")
     },
-    "rexnet_plain_100": Reference(_HAN, partial(RexNet, se_ratio=0.0)),
+    **{
+        f"res2next29_{c}cx{w}wx{s}s": Reference(_GAO, partial(cifar_res2next, c, w, s), 32)
+        for c, w, s in ((6, 24, 4), (8, 25, 4), (6, 24, 6))
+    },
     **{
         f"rexnet_lite_{percent}": Reference(_LITE, partial(ReXNetLite, percent / 100))
         for percent in (100, 130, 150, 200)

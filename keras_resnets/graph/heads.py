@@ -7,6 +7,7 @@ from keras import layers
 
 from keras_resnets.checks import is_count, require
 from keras_resnets.graph.walk import graph_of, require_functional
+from keras_resnets.layers import PointwiseDense
 
 
 def reset_classifier(
@@ -50,7 +51,8 @@ def reset_classifier(
     x = classifier.input
     if classes:
         # Logits and loss stay in the type of the weights under mixed precision, as before.
-        x = layers.Dense(
+        kind = PointwiseDense if isinstance(classifier, PointwiseDense) else layers.Dense
+        x = kind(
             int(classes), activation=activation, name=classifier.name, dtype=classifier.dtype_policy
         )(x)
     return type(model)(model.input, x, name=model.name)

@@ -21,8 +21,7 @@ more writes its own function in its own file.
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import keras
@@ -77,6 +76,25 @@ def make_divisible(
 # Convolution, normalisation, activation ----------------------------------------------------------
 
 
+def padded(
+    x: KerasTensor, kernel_size: int, stride: int, dilation: int = 1, *, name: str
+) -> tuple[KerasTensor, str]:
+    """The input of a convolution that pads like PyTorch, and the padding left to the convolution.
+
+    Keras' `"same"` agrees with PyTorch at stride 1 and is cheaper there. At stride 2 it pads an
+    even size by (0, 1) where PyTorch pads (1, 1), so the padding becomes a layer of its own.
+    """
+    if stride == 1 or kernel_size == 1:
+        return x, "same"
+    pad = (kernel_size - 1) // 2 * dilation
+    return layers.ZeroPadding2D(pad, name=keras_name(f"{name}.pad"))(x), "valid"
+
+
+def he_normal(factor: int = 1) -> keras.initializers.Initializer:
+    """He et al., arXiv:1502.01852, by fan-out: kernels keep the variance of the gradients."""
+    return keras.initializers.VarianceScaling(2.0 * factor, "fan_out", "untruncated_normal")
+
+
 def conv(
     x: KerasTensor,
     filters: int,
@@ -88,16 +106,8 @@ def conv(
     use_bias: bool = False,
     name: str,
 ) -> KerasTensor:
-    """Convolution with PyTorch's symmetric padding, `(kernel_size - 1) // 2 * dilation` a side.
-
-    Keras' `"same"` agrees with it at stride 1 and is cheaper there. At stride 2 it pads an even
-    size by (0, 1) where PyTorch pads (1, 1), so the padding becomes a layer of its own.
-    """
-    padding = "same"
-    if stride > 1 and kernel_size > 1:
-        pad = (kernel_size - 1) // 2 * dilation
-        x = layers.ZeroPadding2D(pad, name=keras_name(f"{name}.pad"))(x)
-        padding = "valid"
+    """Convolution with PyTorch's symmetric padding, `(kernel_size - 1) // 2 * dilation` a side."""
+    x, padding = padded(x, kernel_size, stride, dilation, name=name)
     arguments = dict(
         filters=filters,
         kernel_size=kernel_size,
@@ -108,11 +118,9 @@ def conv(
         name=keras_name(name),
     )
     depthwise = groups == x.shape[-1]
-    # He et al., arXiv:1502.01852, by fan-out. Like the published implementations it counts all
-    # filters of a grouped convolution, but a single group's for a depthwise one.
-    arguments["kernel_initializer"] = keras.initializers.VarianceScaling(
-        2.0 * groups if depthwise else 2.0, "fan_out", "untruncated_normal"
-    )
+    # Like the published implementations it counts all filters of a grouped convolution, but a
+    # single group's for a depthwise one.
+    arguments["kernel_initializer"] = he_normal(groups if depthwise else 1)
     if groups == 1:
         return layers.Conv2D(**arguments)(x)
     return GroupedConv2D(groups=groups, **arguments)(x)
@@ -159,6 +167,11 @@ def max_pool(x: KerasTensor, config: Parts, name: str) -> KerasTensor:
     """3x3 maximum, stride 2, of what the stem's activation returns."""
     if config.act not in _NEVER_NEGATIVE:
         return signed_max_pool(x, config, name)
+    return zero_padded_max_pool(x, config, name)
+
+
+def zero_padded_max_pool(x: KerasTensor, config: Parts, name: str) -> KerasTensor:
+    """3x3 maximum, stride 2; beyond the border lie zeros."""
     x = layers.ZeroPadding2D(1, name=keras_name(f"{name}.pad"))(x)
     return layers.MaxPooling2D(3, 2, name=keras_name(name))(x)
 
@@ -230,50 +243,6 @@ def average_pool(x: KerasTensor, stride: int, *, name: str) -> KerasTensor:
 def global_average(x: KerasTensor, *, name: str) -> KerasTensor:
     """Mean over height and width, kept as a 1x1 map: (N, H, W, C) -> (N, 1, 1, C)."""
     return layers.GlobalAveragePooling2D(keepdims=True, name=keras_name(name))(x)
-
-
-# Attention ---------------------------------------------------------------------------------------
-
-
-class WithRatio(Protocol):
-    """What squeeze-excite reads from a configuration."""
-
-    attention_ratio: float
-
-
-def squeeze_excite(x: KerasTensor, config: WithRatio, name: str) -> KerasTensor:
-    """Scales each channel by a gate computed from the means of all channels.
-
-    Source: Hu et al., arXiv:1709.01507, figure 3. The two fully connected layers are 1x1
-    convolutions, as in the checkpoints.
-    """
-    channels = x.shape[-1]
-    squeezed = make_divisible(channels * config.attention_ratio, 8, round_limit=0.0)
-    gate = global_average(x, name=f"{name}.mean")
-    gate = conv(gate, squeezed, 1, use_bias=True, name=f"{name}.fc1")
-    gate = act(gate, name=f"{name}.act")
-    gate = conv(gate, channels, 1, use_bias=True, name=f"{name}.fc2")
-    gate = act(gate, "sigmoid", name=f"{name}.gate")
-    return layers.Multiply(name=keras_name(f"{name}.mul"))([x, gate])
-
-
-def efficient_channel_attention(x: KerasTensor, config: object, name: str) -> KerasTensor:
-    """Scales each channel by a gate computed from the means of its neighbours.
-
-    Source: Wang et al., arXiv:1910.03151 (ECA): the number of neighbours grows with the logarithm
-    of the channels. An even result is rounded up and 3 is the least, as in timm.
-    """
-    channels = x.shape[-1]
-    neighbours = int(abs(math.log2(channels) + 1) / 2)
-    neighbours = max(neighbours if neighbours % 2 else neighbours + 1, 3)
-    gate = layers.GlobalAveragePooling2D(name=keras_name(f"{name}.mean"))(x)
-    gate = layers.Reshape((channels, 1), name=keras_name(f"{name}.row"))(gate)
-    gate = layers.Conv1D(
-        1, neighbours, padding="same", use_bias=False, name=keras_name(f"{name}.conv")
-    )(gate)
-    gate = act(gate, "sigmoid", name=f"{name}.gate")
-    gate = layers.Reshape((1, 1, channels), name=keras_name(f"{name}.map"))(gate)
-    return layers.Multiply(name=keras_name(f"{name}.mul"))([x, gate])
 
 
 # Regularisation of the residual branch -----------------------------------------------------------
@@ -424,18 +393,25 @@ def global_pool(x: KerasTensor, pooling: str, *, name: str) -> KerasTensor:
     return pool(name=keras_name(name))(x)
 
 
+def dropout(x: KerasTensor, rate: float, *, name: str) -> KerasTensor:
+    """Dropout in front of the classifier; nothing at rate 0."""
+    return layers.Dropout(rate, name=keras_name(f"{name}.drop"))(x) if rate else x
+
+
 def classifier(
-    x: KerasTensor, classes: int, activation: str | None, dropout: float, *, name: str
-) -> KerasTensor:
-    """Dropout and the last dense layer: (N, C) -> (N, classes).
+    classes: int,
+    activation: str | Callable | None,
+    *,
+    name: str,
+    layer: type[layers.Dense] = layers.Dense,
+) -> layers.Dense:
+    """The last dense layer: (N, C) -> (N, classes).
 
     Its type is that of the weights, so that logits and loss stay float32 under mixed precision.
     """
-    if dropout:
-        x = layers.Dropout(dropout, name=keras_name(f"{name}.drop"))(x)
-    return layers.Dense(
+    return layer(
         classes,
         activation=activation,
         dtype=keras.config.dtype_policy().variable_dtype,
         name=keras_name(name),
-    )(x)
+    )

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from typing import ClassVar
 
-from keras import KerasTensor
+from keras import KerasTensor, layers
 
 from keras_resnets.checks import require_flag
 from keras_resnets.models import blocks
@@ -38,6 +38,7 @@ class NetworkConfig:
 
     default_dropout: ClassVar[float] = 0.0
     head: ClassVar[str] = ""  # Path in front of the classifier's `fc` in the checkpoints.
+    embeds: ClassVar[bool] = False  # Whether it ends in an embedding, unless classes are asked for.
 
     def __post_init__(self) -> None:
         for field in ("small_inputs", "residual"):
@@ -76,12 +77,20 @@ class NetworkConfig:
         classes: int,
         activation: str | Callable | None,
         dropout: float,
-        pooling: str,
+        pooling: str | None,
         prefix: str,
     ) -> KerasTensor:
         """The last feature map to class scores (N, classes)."""
-        x = self.pre_logits(self.pool(features, pooling, prefix), prefix)
-        return blocks.classifier(x, classes, activation, dropout, name=f"{prefix}{self.head}fc")
+        x = self.pre_logits(self.pool(features, pooling or "avg", prefix), prefix)
+        name = f"{prefix}{self.head}fc"
+        x = blocks.dropout(x, dropout, name=name)
+        return self.classifier(classes, activation, name)(x)
+
+    def classifier(
+        self, classes: int, activation: str | Callable | None, name: str
+    ) -> layers.Dense:
+        """The last layer, (N, C) to (N, classes)."""
+        return blocks.classifier(classes, activation, name=name)
 
     def pool(self, features: KerasTensor, pooling: str, prefix: str) -> KerasTensor:
         """The last feature map to a vector (N, C)."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterator
+from typing import ClassVar
 
 import keras
 from keras import KerasTensor
@@ -30,6 +31,7 @@ class BlockContext:
         drop_path: probability of dropping the block.
         drop_block: rate of dropped regions, 0 in the first stages.
         drop_block_size: side of a dropped region.
+        begins_stage: whether it is the first block of its stage.
     """
 
     stride: int = 1
@@ -38,6 +40,7 @@ class BlockContext:
     drop_path: float = 0.0
     drop_block: float = 0.0
     drop_block_size: int = 7
+    begins_stage: bool = False
 
     @property
     def begins_resolution(self) -> bool:
@@ -89,6 +92,8 @@ class ResidualConfig(NetworkConfig):
     shortcut: Shortcut = blocks.projection
     norm: blocks.Norm = blocks.batch_norm
     act: str = "relu"
+
+    stem_pool_name: ClassVar[str] = "maxpool"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -148,17 +153,28 @@ class ResidualConfig(NetworkConfig):
         """Module path of a block in the checkpoints; stages count from 1, blocks from 0."""
         return f"layer{stage}.{index}"
 
+    def block_at(self, stage: int, index: int) -> Block:
+        """The block there; in most families all are the same."""
+        return self.block
+
+    def last_convolution(self, x: KerasTensor, prefix: str) -> KerasTensor:
+        """What follows the last block within its level: in most families nothing."""
+        return x
+
     def backbone(self, images: KerasTensor, options: BackboneOptions) -> KerasTensor:
         prefix = options.prefix
         x = self.stem(images, self, prefix)
         x = blocks.pyramid_level(x, "P1", prefix)
         if not self.small_inputs:
-            x = self.stem_pool(x, self, f"{prefix}maxpool")
+            x = self.stem_pool(x, self, f"{prefix}{self.stem_pool_name}")
         for stage, (planes, contexts) in enumerate(
             zip(self.planes, stage_contexts(self, options), strict=True), start=1
         ):
             for i, context in enumerate(contexts):
-                x = self.block(x, planes, context, self, prefix + self.block_name(stage, i))
+                block = self.block_at(stage, i)
+                x = block(x, planes, context, self, prefix + self.block_name(stage, i))
+            if stage == len(self.depths):
+                x = self.last_convolution(x, prefix)
             x = blocks.pyramid_level(x, f"P{stage + 1}", prefix)
         return x
 
@@ -202,6 +218,7 @@ def stage_contexts(
                 drop_path=next(drop_paths),
                 drop_block=rate,
                 drop_block_size=size,
+                begins_stage=i == 0,
             )
             for i in range(depth)
         ]
@@ -218,6 +235,25 @@ def conv_norm_act(
     x = blocks.conv(x, filters, 1, name=f"{name}.conv{number}")
     x = config.norm(x, name=f"{name}.bn{number}")
     return blocks.act(x, config.act, name=f"{name}.act{number}")
+
+
+def conv_norm(
+    x: KerasTensor,
+    filters: int,
+    kernel_size: int,
+    stride: int = 1,
+    *,
+    dilation: int = 1,
+    groups: int = 1,
+    config: ResidualConfig,
+    gamma: str = "ones",
+    name: str,
+) -> KerasTensor:
+    """Convolution and norm under the names of timm's `ConvNormAct`: `NAME.conv`, `NAME.bn`."""
+    x = blocks.conv(
+        x, filters, kernel_size, stride, dilation=dilation, groups=groups, name=f"{name}.conv"
+    )
+    return config.norm(x, gamma=gamma, name=f"{name}.bn")
 
 
 def spatial_conv(
@@ -268,17 +304,18 @@ def branch_end(
     config: BranchConfig,
     name: str,
     *,
-    number: int,
+    norm: str,
+    act: str,
 ) -> KerasTensor:
-    """What follows a block's last convolution: its n-th norm, attention, shortcut, activation.
+    """What follows a block's last convolution: norm, attention, shortcut, activation.
 
     The norm starts at zero, so that a new network starts as the identity.
     """
-    y = config.norm(y, gamma="zeros", name=f"{name}.bn{number}")
+    y = config.norm(y, gamma="zeros", name=f"{name}.{norm}")
     if config.attention is not None:
         y = config.attention(y, config, f"{name}.se")
     y = add_shortcut(y, x, context, config, name)
-    return blocks.act(y, config.act, name=f"{name}.act{number}")
+    return blocks.act(y, config.act, name=f"{name}.{act}")
 
 
 def bottleneck_end(
@@ -291,7 +328,7 @@ def bottleneck_end(
 ) -> KerasTensor:
     """The end of every bottleneck: a 1x1 convolution to `4 * planes` channels, and `branch_end`."""
     y = blocks.conv(y, 4 * planes, 1, name=f"{name}.conv3")
-    return branch_end(y, x, context, config, name, number=3)
+    return branch_end(y, x, context, config, name, norm="bn3", act="act3")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)

@@ -29,7 +29,7 @@ from keras import KerasTensor, layers
 
 from keras_resnets.checks import is_count, require, require_flag
 from keras_resnets.layers import SplitChannels
-from keras_resnets.models import blocks
+from keras_resnets.models import attention, blocks
 from keras_resnets.models.residual import (
     Block,
     BlockContext,
@@ -104,17 +104,8 @@ def split_attention(
         return layers.Multiply(name=keras_name(f"{name}.mul"))([x, a])
     a = radix_softmax(a, radix, cardinality, f"{name}.rsoftmax")
     # Equation 2: the weighted sum, split by split; nothing of R times the size is made.
-    weighted = [
-        layers.Multiply(name=keras_name(f"{name}.mul{r}"))([x_r, a_r])
-        for r, (x_r, a_r) in enumerate(
-            zip(
-                split(x, radix, f"{name}.split"),
-                split(a, radix, f"{name}.rsoftmax.split"),
-                strict=True,
-            )
-        )
-    ]
-    return blocks.add(weighted, name=f"{name}.add")
+    splits = split(x, radix, f"{name}.split")
+    return attention.weighted_sum(splits, split(a, radix, f"{name}.rsoftmax.split"), name)
 
 
 def radix_softmax(a: KerasTensor, radix: int, cardinality: int, name: str) -> KerasTensor:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 from keras import KerasTensor
 
 from keras_resnets.checks import require
-from keras_resnets.models import blocks
+from keras_resnets.models import attention, blocks
 from keras_resnets.models.network import BackboneOptions
 from keras_resnets.models.residual import (
     FORM_C,
@@ -60,7 +60,7 @@ def basic(
     """
     y = antialiased_conv(x, planes, context, config, number=1, name=name)
     y = blocks.conv(y, planes, 3, dilation=context.dilation, name=f"{name}.conv2")
-    return branch_end(y, x, context, config, name, number=2)
+    return branch_end(y, x, context, config, name, norm="bn2", act="act2")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
@@ -137,8 +137,8 @@ class WideResNetConfig(ResidualConfig):
 
 # Variants ----------------------------------------------------------------------------------------
 
-_SE = dict(attention=blocks.squeeze_excite)
-_ECA = dict(attention=blocks.efficient_channel_attention)
+_SE = dict(attention=attention.squeeze_excite)
+_ECA = dict(attention=attention.efficient_channel_attention)
 _AA = dict(stem_pool=blocks.average_stem_pool, antialias=blocks.average_blur)
 _BLUR = dict(stem_pool=blocks.blurred_max_pool, antialias=blocks.blur_pool)
 _RS = dict(FORM_D, stem_pool=blocks.conv_stem_pool, attention_ratio=0.25, **_SE)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from keras_resnets.models import blocks
+from keras_resnets.models import attention
 from keras_resnets.models.residual import FORM_D, FORM_T, Block, BottleneckConfig, bottleneck
 from keras_resnets.models.variant import Variant, public_names
 
@@ -37,8 +37,8 @@ class ResNeXtConfig(BottleneckConfig):
 
 # Variants ----------------------------------------------------------------------------------------
 
-_SE = dict(attention=blocks.squeeze_excite)
-_ECA = dict(attention=blocks.efficient_channel_attention)
+_SE = dict(attention=attention.squeeze_excite)
+_ECA = dict(attention=attention.efficient_channel_attention)
 _32x4d = dict(cardinality=32, base_width=4)
 _32x8d = dict(cardinality=32, base_width=8)
 _32x16d = dict(cardinality=32, base_width=16)

@@ -4,9 +4,10 @@ Paper: Han et al., Rethinking Channel Dimensions for Efficient Model Design, arX
 (version 1: ReXNet: Diminishing Representational Bottleneck on Convolutional Neural Network).
 
 The number after the name is 100 times the width multiplier: `ReXNet150` is 1.5x. `ReXNetR` rounds
-channels to multiples of 8 (16 for 3.0x), from timm. `ReXNetPlain` has no squeeze-excite; what the
-paper calls "ReXNet (plain)" is another network. The `ReXNetLite` models of the authors' repository
-have none either, use ReLU6 everywhere, and end in a wider head.
+channels to multiples of 8 (16 for 3.0x), from timm. The `ReXNetLite` models of the authors'
+repository have no squeeze-excite, use ReLU6 everywhere, and end in a wider head. A ReXNet without
+squeeze-excite is `ReXNet100(se_ratio=0.0)`; what the paper calls "ReXNet (plain)" is another
+network.
 
 Departures from the paper, as in the authors' code and in timm, whose checkpoints fit: the shortcut
 feeds only the first channels of a block's wider output, the rest gets none; the fully connected
@@ -281,9 +282,6 @@ ReXNetR130 = Variant("rexnetr_130", ReXNetConfig(width=1.3, divisor=8))
 ReXNetR150 = Variant("rexnetr_150", ReXNetConfig(width=1.5, divisor=8))
 ReXNetR200 = Variant("rexnetr_200", ReXNetConfig(width=2.0, divisor=8))
 ReXNetR300 = Variant("rexnetr_300", ReXNetConfig(width=3.0, divisor=16))
-
-# ReXNet-1.0x without squeeze-excite (`use_se=False` there). Not the paper's "ReXNet (plain)".
-ReXNetPlain100 = Variant("rexnet_plain_100", ReXNetConfig(width=1.0, se_ratio=0.0))
 
 # The authors' repository, "ReXNet-lites vs. EfficientNet-lites".
 ReXNetLite100 = Variant("rexnet_lite_100", ReXNetLiteConfig(width=1.0))

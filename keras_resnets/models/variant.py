@@ -38,7 +38,8 @@ class Variant:
     Attributes:
         name: the architecture's name in timm, or in timm's manner where timm has none.
         config: its numbers, a frozen dataclass of its family.
-        classes: how many classes its paper's classifier has.
+        classes: how many classes its paper's classifier has; the channels of an embedding; 0 for a
+            network without a classifier.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Variant:
                 the classifier stands on it (default `"avg"`), without it the model returns it.
             classes: number of classes; default: the checkpoint's, else 1000 (10 for CIFAR forms).
             classifier_activation: `"softmax"`, another Keras activation, or None for the logits.
+                The embedding of a CLIP tower has none, unless `classes` makes it a classifier.
             name: name of the model; default: the variant's.
             include_preprocessing: True builds the scaling of RGB values 0 to 255 into the model,
                 with the mean and standard deviation of the weights, or else ImageNet's.
@@ -198,6 +200,8 @@ class Variant:
         state_dict = found and found.located_in(keras.Model(inputs, x), prefix)
         fresh_head = False
         if include_top:
+            if config.embeds and classes is None:
+                classifier_activation = None
             own_classes = fit.classes_in(state_dict, prefix) if state_dict else None
             fresh_head = found is not None and classes not in (None, own_classes)
             x = config.top(
@@ -205,7 +209,7 @@ class Variant:
                 classes=classes or own_classes or self.classes,
                 activation=classifier_activation,
                 dropout=dropout,
-                pooling=pooling or "avg",
+                pooling=pooling,
                 prefix=prefix,
             )
         elif pooling:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -19,8 +19,9 @@ import numpy as np
 from keras_resnets.checks import listed, require
 from keras_resnets.files import write_safetensors
 from keras_resnets.graph.walk import flat_layers
+from keras_resnets.layers import PointwiseDense
 from keras_resnets.layers.scheduled_rate import ScheduledRate
-from keras_resnets.names import in_head, keras_name, module_path
+from keras_resnets.names import CLASSIFIERS, in_head, is_classifier, keras_name, module_path
 from keras_resnets.weights import checkpoint, hub, keys, layouts, published
 from keras_resnets.weights.load_report import LoadReport, misfit
 from keras_resnets.weights.state_dict import COUNTER, StateDict, gathered, require_weights
@@ -31,6 +32,7 @@ _LEAVES = {
     "bias": ("bias", "beta"),
     "running_mean": ("moving_mean",),
     "running_var": ("moving_variance",),
+    "pos_embed": ("position_embedding",),
 }
 _LEAF_OF = {variable: leaf for leaf, variables in _LEAVES.items() for variable in variables}
 
@@ -63,8 +65,9 @@ def load_weights(
             arrays or tensors of any library.
         strict: False loads what fits and leaves the rest; see the report.
         prefix: the one that the backbone was built with.
-        head: `"load"`, or `"fresh"` to leave the classifier as it is. A model without a
-            classifier (`include_top=False`) takes none either way.
+        head: `"load"`, or `"fresh"` to leave the classifier as it is, and with it what stands only
+            in front of it, where the file has nothing of that. A model without a classifier
+            (`include_top=False`) takes none either way.
         key: where in the source the tensors stand, or the part of it that tells: `"encoder_q"`,
             `"state_dict_ema"`, or `""` for the outermost; default: where the model's names are
             found.
@@ -94,15 +97,14 @@ def load_weights(
     require(key is None or isinstance(key, str), "key must be a string or None", key=key)
     file = located(_as_checkpoint(source), model, prefix, key, strict=strict)
     layers = _layers_by_name(model)
-    heads = {name for name in layers if in_head(name, prefix)}
-    skip_head = head == "fresh" or not heads
+    skips = _skipped(file, layers, prefix, fresh=head == "fresh")
     wanted = {
         f"{name}/{variable.name}": variable
         for name, layer in layers.items()
-        if name.startswith(keras_name(prefix)) and not (skip_head and name in heads)
+        if name.startswith(keras_name(prefix)) and not skips(name)
         for variable in layer.weights
     }
-    placed, unexpected, skipped = _placed(file, layers, prefix, skip_head)
+    placed, unexpected, skipped = _placed(file, layers, prefix, skips)
     stem, adapted = _stem(layers, prefix), []
     for i, tensor in enumerate(placed):
         if tensor.layer == stem and tensor.differs_in_channels:
@@ -154,8 +156,24 @@ def located(
     return keys.located(file, wanted, key, strict=strict)
 
 
+def _skipped(
+    file: StateDict, layers: Mapping[str, keras.layers.Layer], prefix: str, *, fresh: bool
+) -> Callable[[str], bool]:
+    """Whether a layer is left as it is, by its name."""
+    in_file = {_target(name, file.layout, prefix, layers)[0] for name in file.arrays}
+    before = {name for name in layers if in_head(name, prefix) and not is_classifier(name, prefix)}
+    if fresh and before & in_file:  # A hidden layer or attention pooling that was trained.
+        return lambda name: is_classifier(name, prefix)
+    if fresh or not any(in_head(name, prefix) for name in layers):
+        return lambda name: in_head(name, prefix)
+    return lambda name: False
+
+
 def _placed(
-    file: StateDict, layers: Mapping[str, keras.layers.Layer], prefix: str, skip_head: bool
+    file: StateDict,
+    layers: Mapping[str, keras.layers.Layer],
+    prefix: str,
+    skips: Callable[[str], bool],
 ) -> tuple[list[_Placed], dict[str, str], list[str]]:
     """Tensors beside their variables, the layers of those that have none, and those to be skipped.
 
@@ -165,7 +183,7 @@ def _placed(
     targets, unexpected, skipped = {}, {}, []
     for name in file.arrays:
         layer_name, variable, axes = _target(name, file.layout, prefix, layers)
-        if skip_head and in_head(layer_name, prefix):
+        if skips(layer_name):
             skipped.append(name)
         elif variable is not None:
             targets[name] = layer_name, variable, axes
@@ -176,6 +194,8 @@ def _placed(
     placed = []
     for name, (layer_name, variable, axes) in targets.items():
         array = file.arrays[name]
+        if axes == _AXES[2] and array.ndim == 4 and array.shape[2:] == (1, 1):
+            array = array[:, :, 0, 0]  # A dense layer that is a 1x1 convolution there.
         # A tensor of another rank keeps its axes and counts among those that do not fit.
         array = array.transpose(axes) if axes and array.ndim == len(axes) else array
         placed.append(_Placed(name, layer_name, variable, array))
@@ -263,6 +283,8 @@ def _pytorch_tensors(model: keras.Model, prefix: str) -> dict[str, np.ndarray]:
             array = keras.ops.convert_to_numpy(variable).astype(np.float32)
             if variable.name == "kernel" and array.ndim in _AXES:
                 array = array.transpose(np.argsort(_AXES[array.ndim]))
+                if isinstance(layer, PointwiseDense):
+                    array = array[:, :, None, None]
             tensors[f"{module}.{_LEAF_OF[variable.name]}"] = np.ascontiguousarray(array)
             if variable.name == "moving_mean":
                 tensors[f"{module}.{COUNTER}"] = np.zeros((), np.int64)
@@ -306,7 +328,7 @@ class _Placed(NamedTuple):
 
 def classes_in(file: StateDict, prefix: str = "") -> int | None:
     """Number of classes of a checkpoint's classifier, or None if it has none."""
-    for path in ("fc", "head.fc"):
+    for path in CLASSIFIERS:
         key, axis = f"{path}.weight", 0
         if file.layout == "keras":
             key, axis = f"{keras_name(prefix + path)}/0", -1
