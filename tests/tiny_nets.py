@@ -43,6 +43,7 @@ LEAVES = dict(
     beta="bias",
     moving_mean="running_mean",
     moving_variance="running_var",
+    position_embedding="pos_embed",
 )
 
 
@@ -60,14 +61,18 @@ def tiny_net(net: str, **arguments) -> keras.Model:
 def fill(model: keras.Model) -> keras.Model:
     """Give a model deterministic weights; a layer's name stands for its path in a checkpoint."""
     shapes = {
-        f"{layer.name}.{LEAVES[variable.name]}": variable.shape[::-1]
+        f"{layer.name}.{LEAVES[variable.name]}": _pytorch_shape(variable)
         for layer in model.layers
         for variable in layer.weights
         if variable.name in LEAVES
     }
-    # A kernel (h, w, in, out) is square, so reversed it has PyTorch's shape (out, in, w, h).
     kr.load_weights(model, random_state(shapes))
     return model
+
+
+def _pytorch_shape(variable: keras.Variable) -> tuple[int, ...]:
+    # A kernel (h, w, in, out) is square, so reversed it has PyTorch's shape (out, in, w, h).
+    return variable.shape[::-1] if variable.name == "kernel" else variable.shape
 
 
 def compiled(model: keras.Model, rate: float = 0.01, **arguments) -> keras.Model:

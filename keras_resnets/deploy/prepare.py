@@ -91,11 +91,11 @@ def prepare(
 
 
 def _folded(model: keras.Model) -> tuple[keras.Model, str | None]:
-    """The model without batch norms; or with them, and why they cannot be folded."""
+    """The model without batch norms; or with some, and why they cannot be folded."""
     try:
         return fold_batch_norms(model), None
     except ValueError as error:
-        return model, str(error)
+        return fold_batch_norms(model, strict=False), str(error)
 
 
 def _entrance(

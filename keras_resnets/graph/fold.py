@@ -1,7 +1,8 @@
-"""Folding batch norms into the layers in front of them."""
+"""Folding batch norms, and the standardisation of kernels, into convolutions."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,21 +10,29 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_resnets.checks import require_flag
 from keras_resnets.graph.inference import copied, without_training_layers
 from keras_resnets.graph.walk import Graph, graph_of, plain, require_functional
-from keras_resnets.layers import GroupedConv2D
+from keras_resnets.layers import GroupedConv2D, StandardizedConv2D
 
-# Exactly these classes: a subclass may do more to its kernel than convolve with it.
-_FOLDS_INTO = (layers.Conv2D, GroupedConv2D, layers.DepthwiseConv2D, layers.Dense)
+# Exactly these classes: another subclass may do more to its kernel than convolve with it.
+_FOLDS_INTO = (
+    layers.Conv2D,
+    GroupedConv2D,
+    StandardizedConv2D,
+    layers.DepthwiseConv2D,
+    layers.Dense,
+)
 
 
-def fold_batch_norms(model: keras.Model) -> keras.Model:
+def fold_batch_norms(model: keras.Model, *, strict: bool = True) -> keras.Model:
     """An equal model for inference, without batch norms.
 
     At inference a batch norm multiplies each channel by a number and adds another. Both can be
     moved into the convolution or dense layer in front of it: `kernel * s` and
     `(bias - mean) * s + beta` with `s = gamma / sqrt(variance + epsilon)`, computed in float64.
 
+    A convolution that standardises its kernel becomes a plain one with the standardised kernel.
     Layers that do nothing at inference, such as dropout and augmentation, go as well. Every other
     layer keeps its name, its configuration and its weights, so `feature_pyramid` and `grad_cam`
     work on the result, which shares nothing with `model`. The result is for inference: the running
@@ -32,14 +41,16 @@ def fold_batch_norms(model: keras.Model) -> keras.Model:
     Args:
         model: a functional or sequential `keras.Model`, of this package or not; models nested in it
             are folded too.
+        strict: False leaves the batch norms that cannot be folded, such as those in front of a
+            convolution in ResNetV2.
 
     Returns:
         A functional `keras.Model` with the inputs, outputs and name of `model`.
 
     Raises:
-        ValueError: if the model is neither functional nor sequential, or has a batch norm that
-            does not stand alone behind a linear `Conv2D`, `GroupedConv2D`, `DepthwiseConv2D` or
-            `Dense`. The message names the layer and says why.
+        ValueError: if the model is neither functional nor sequential, or, being strict, has a batch
+            norm that does not stand alone behind a linear `Conv2D`, `GroupedConv2D`,
+            `DepthwiseConv2D` or `Dense`. The message names the layer and says why.
 
     Example:
 
@@ -51,30 +62,43 @@ def fold_batch_norms(model: keras.Model) -> keras.Model:
     Source:
         Ioffe and Szegedy, arXiv:1502.03167, algorithm 2, step 11: the norm at inference.
     """
+    require_flag(strict=strict)
     graph = plain(without_training_layers(require_functional(model)))
-    norms = dict(_foldable(graph))
+    norms = dict(_foldable(graph, strict=strict))
     norm_of = {host.name: norm for norm, host in norms.items()}
+    standardized = {
+        layer.name: layer.convolution()
+        for layer in graph.layers
+        if isinstance(layer, StandardizedConv2D)
+    }
+
+    def as_plain(layer: layers.Layer) -> layers.Layer:
+        return standardized.get(layer.name, layer)
 
     def config(layer: layers.Layer) -> dict[str, Any]:
         bias = {"use_bias": True} if layer.name in norm_of else {}
-        return layer.get_config() | bias
+        return as_plain(layer).get_config() | bias
 
     def weights(layer: layers.Layer) -> list[np.ndarray]:
         if layer.name not in norm_of:
-            return layer.get_weights()
-        return _folded_weights(layer, graph.get_layer(norm_of[layer.name]))
+            return as_plain(layer).get_weights()
+        return _folded_weights(as_plain(layer), graph.get_layer(norm_of[layer.name]))
 
     return copied(
         graph,
+        kind=lambda layer: type(as_plain(layer)),
         config=config,
         weights=weights,
         left_out=lambda layer: layer.name in norms,
-        nested=fold_batch_norms,
+        nested=functools.partial(fold_batch_norms, strict=strict),
     )
 
 
-def _foldable(model: keras.Model) -> Iterator[tuple[str, layers.Layer]]:
-    """Each batch norm's name and the layer that it folds into; raises for one that cannot be."""
+def _foldable(model: keras.Model, *, strict: bool) -> Iterator[tuple[str, layers.Layer]]:
+    """Each batch norm's name and the layer that it folds into.
+
+    Being strict, it raises for one that cannot be folded; else it passes over it.
+    """
     graph = graph_of(model, opens=lambda nested: False)
     for norm in model.layers:
         if not isinstance(norm, layers.BatchNormalization):
@@ -87,6 +111,8 @@ def _foldable(model: keras.Model) -> Iterator[tuple[str, layers.Layer]]:
             refusal = f"{host.name!r} is called more than once"
         if refusal is None and _is_read_elsewhere(graph, call.inputs[0]):
             refusal = f"the output of {host.name!r} is used elsewhere, too"
+        if refusal and not strict:
+            continue
         if refusal:
             raise ValueError(
                 "every batch norm must stand alone behind a linear convolution or dense layer, "

@@ -14,6 +14,7 @@ from keras import KerasTensor, layers, ops
 
 from keras_resnets.checks import is_number, require
 from keras_resnets.graph.walk import Graph, graph_of, require_functional, shows_graph
+from keras_resnets.layers import PositionedTokens
 
 # Of the overlay: black, violet, red, yellow, white. Lightness rises all the way, so that it reads
 # the same in greyscale and to colour-blind eyes.
@@ -32,8 +33,8 @@ def grad_cam(
 
     Args:
         model: a functional or built sequential classifier, of any family or one's own: a feature
-            map, its global pooling (or a `Flatten`), and dense layers of which the last gives the
-            classes. It may have been loaded from a file, and parts of it may be models themselves.
+            map, its global or attention pooling (or a `Flatten`), and dense layers of which the last
+            gives the classes. It may have been loaded from a file, and parts of it may be models themselves.
             Of several branches, the one that is named first where they meet is looked at.
         images: what the model takes, `(batch, height, width, channels)`: preprocessed as for a
             prediction.
@@ -229,6 +230,8 @@ def _explainer(model: Any) -> _Explainer:
 
 
 def _pools_globally(operation: keras.Operation) -> bool:
+    if isinstance(operation, PositionedTokens):
+        return True  # Where attention pooling begins.
     pools = (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
     return isinstance(operation, pools) and not operation.keepdims
 

@@ -90,6 +90,7 @@ def only_trains(layer: layers.Layer) -> bool:
 def copied(
     model: keras.Model,
     *,
+    kind: Callable[[layers.Layer], type[layers.Layer]] = type,
     config: Callable[[layers.Layer], dict[str, Any]] = lambda layer: layer.get_config(),
     weights: Callable[[layers.Layer], list[np.ndarray]] = lambda layer: layer.get_weights(),
     left_out: Callable[[layers.Layer], bool] = lambda layer: False,
@@ -99,6 +100,7 @@ def copied(
 
     Args:
         model: a functional or built sequential model.
+        kind: the class of a layer's copy.
         config: the configuration of a layer's copy.
         weights: the weights of a layer's copy.
         left_out: whether a layer's input takes the place of its output.
@@ -106,7 +108,7 @@ def copied(
     """
     graph = plain(model)
     nested = nested or (
-        lambda inner: copied(inner, config=config, weights=weights, left_out=left_out)
+        lambda inner: copied(inner, kind=kind, config=config, weights=weights, left_out=left_out)
     )
 
     def clone(layer: layers.Layer) -> layers.Layer:
@@ -114,7 +116,7 @@ def copied(
             return layer  # It is not called again.
         if isinstance(layer, keras.Model) and shows_graph(layer):
             return nested(layer)
-        return type(layer).from_config(config(layer))
+        return kind(layer).from_config(config(layer))
 
     def call(layer: layers.Layer, *args: Any, **kwargs: Any) -> Any:
         if not left_out(layer):

@@ -115,9 +115,7 @@ _33 = dict(
     planes=(64, 128, 384, 384),
     **dict(_TS, stem=open_tiered_stem, stem_pool=third_conv),
 )
-_Q = dict(
-    planes=(64, 128, 384, 1536), stem_width=16, stem_pool=fourth_conv, features=2048, act="silu"
-)
+_Q = dict(stem_width=16, stem_pool=fourth_conv, features=2048, act="silu")
 _SE = dict(attention=attention.squeeze_excite)
 _GROUPS_OF_32 = Bottleneck(group_size=32)
 
