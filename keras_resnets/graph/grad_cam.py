@@ -33,9 +33,10 @@ def grad_cam(
 
     Args:
         model: a functional or built sequential classifier, of any family or one's own: a feature
-            map, its global or attention pooling (or a `Flatten`), and dense layers of which the last
-            gives the classes. It may have been loaded from a file, and parts of it may be models themselves.
-            Of several branches, the one that is named first where they meet is looked at.
+            map, its global or attention pooling (or a `Flatten`), and dense layers of which the
+            last gives the classes. It may have been loaded from a file, and parts of it may be
+            models themselves. Of several branches, the one that is named first where they meet is
+            looked at.
         images: what the model takes, `(batch, height, width, channels)`: preprocessed as for a
             prediction.
         class_index: the class for all images, or one for each; default: each image's likeliest.
