@@ -42,7 +42,7 @@ def only_in_timm(name: str) -> int:
     """Multiply-accumulates of attention pooling that timm throws away: those of other queries."""
     variant = catalog.find_variant(name)
     config = variant.config
-    if not getattr(config, "grid", 0):
+    if not getattr(config, "attention_pooling", False):
         return 0
     channels = 4 * config.planes[-1]
     return config.grid**2 * channels * (channels + variant.classes)

@@ -24,10 +24,13 @@ from keras_resnets.weights import published
 
 CHECKPOINTS = [row for tags in published.table().values() for row in tags.values()]
 # Every checkpoint of theirs forbids commercial use, or nobody knows its licence.
+CLIP_SIZES = ("50", "101", "50x4", "50x16", "50x64")
 UNCHOSEN = {
     *("res2net50_14w_8s", "res2net50_26w_4s", "res2net50_26w_6s", "res2net50_26w_8s"),
     *("res2net50_48w_2s", "res2net50d", "res2net101_26w_4s", "res2net101d", "res2next50"),
     *("resnext101_32x16d", "resnext101_32x32d"),
+    # Embeddings.
+    *(f"resnet{size}_clip{gap}" for size in CLIP_SIZES for gap in ("", "_gap")),
 }
 # timm has the architecture and publishes no checkpoint of it.
 UNPUBLISHED = {
@@ -36,6 +39,8 @@ UNPUBLISHED = {
     *("seresnet200d", "seresnet269d"),
     *("ecaresnet200d", "ecaresnext26t_32x4d", "ecaresnext50t_32x4d", "resnetaa34d"),
     *("resnetblur18", "resnetblur50d", "resnetblur101d"),
+    *("skresnet50", "skresnet50d", "resnet50_mlp", "resnetv2_50d", "resnetv2_50t"),
+    *("resnetv2_101d", "resnetv2_152", "resnetv2_152d"),
 }
 
 
@@ -49,8 +54,8 @@ def from_timm() -> set[str]:
 
 
 def test_the_table_has_every_published_checkpoint_of_every_architecture_of_timm():
-    assert len(CHECKPOINTS) == 166
-    assert len(from_timm()) == 101
+    assert len(CHECKPOINTS) == 217
+    assert len(from_timm()) == 144
     assert set(published.table()) == from_timm() - UNPUBLISHED
     assert set(published.table()) <= set(kr.list_models())
 
@@ -69,7 +74,9 @@ def test_a_name_belongs_to_one_checkpoint():
 
 @pytest.mark.parametrize("row", CHECKPOINTS, ids=lambda row: row.name)
 def test_every_number_is_possible(row):
-    assert row.classes in (0, 1000, 11821)
+    # Of ImageNet-1k, 12k and 21k; CLIP's are channels of an embedding.
+    embedding = (512, 640, 768, 1024) if row.architecture.endswith("_clip") else ()
+    assert row.classes in (embedding or (0, 1000, 11821, 21843))
     for size in filter(None, (row.input_size, row.test_input_size)):
         assert len(size) == 2
         assert all(isinstance(side, int) and 160 <= side <= 512 for side in size)
@@ -148,7 +155,7 @@ def test_imagenet_is_the_most_accurate_checkpoint_with_a_permissive_licence():
             assert published.find(architecture, "imagenet") is row
     chosen = {row.architecture for row in CHECKPOINTS if row.imagenet}
     assert set(published.table()) - chosen == UNCHOSEN
-    assert len(chosen) == 71
+    assert len(chosen) == 96
 
 
 def test_no_checkpoint_is_chosen_whose_licence_the_user_must_accept():

@@ -5,6 +5,8 @@ names, its head, norms that cannot be folded, kernels that are standardised, wid
 The older families have the same tests in the files of what they test.
 """
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from tiny_nets import compiled, fill
 
 import keras_resnets as kr
 from keras_resnets import catalog
+from keras_resnets.deploy.formats import FORMATS
 from keras_resnets.graph.remat import BACKENDS
 from keras_resnets.layers import StandardizedConv2D
 
@@ -204,3 +207,35 @@ def test_positions_are_resampled_as_pillow_does(grid):
     ours = rows @ table @ columns.T
     theirs = image.fromarray(table).resize((grid[1], grid[0]), image.Resampling.BICUBIC)
     np.testing.assert_allclose(ours, np.asarray(theirs), atol=1e-5)
+
+
+@pytest.mark.exhaustive
+@every_kind
+def test_it_is_exported_in_every_format(kind, tmp_path):
+    model = tiny(kind)
+    for format, facts in FORMATS.items():
+        path = tmp_path / f"model{facts.suffix}"
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            report = kr.export(model, path, format=format, image_size=64)
+        assert report.max_difference <= report.tolerance
+        said = any("Exported with batch norms" in str(warning.message) for warning in caught)
+        assert said == (report.unfolded is not None) == (kind in UNFOLDABLE)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("format", ["litert", "onnx"])  # OpenVINO has the quantizer of ONNX.
+@every_kind
+def test_it_is_quantized(kind, format, tmp_path):
+    path = tmp_path / f"model{FORMATS[format].suffix}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        report = kr.export(
+            tiny(kind),
+            path,
+            format=format,
+            image_size=64,
+            precision="int8",
+            data=random_images(64, 64, batch=32),
+        )
+    assert report.max_difference < 0.5

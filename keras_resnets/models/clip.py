@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from keras import KerasTensor, layers
 
-from keras_resnets.checks import is_count, require
+from keras_resnets.checks import require, require_count, require_flag
 from keras_resnets.layers import HeadsAttention, PositionedTokens
 from keras_resnets.models import blocks
 from keras_resnets.models.byobnet import ByobConfig, average_pool, pooled_projection
@@ -60,32 +60,34 @@ class CLIPConfig(ByobConfig):
     """Numbers of an image tower.
 
     Attributes:
-        grid: side of the feature map that the attention pooling learns positions for, an image's
-            by 32; 0 for an average instead.
+        grid: side of the feature map of the images that the tower is for, theirs by 32; attention
+            pooling learns positions for it.
+        attention_pooling: False for an average instead, without projection.
     """
 
     stem_pool: StemPool = average_pool
     shortcut: Shortcut = pooled_projection
     antialias: Antialias | None = blocks.average_blur
     grid: int = 7
+    attention_pooling: bool = True
 
     embeds: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(is_count(self.grid, 0), "grid must be an int from 0 up", grid=self.grid)
+        require_count(grid=self.grid)
+        require_flag(attention_pooling=self.attention_pooling)
         channels = self.planes[-1] * getattr(self.block, "expansion", 1)
         require(
-            not self.grid or channels % _HEAD_DIM == 0,
-            f"planes: attention pooling needs a multiple of {_HEAD_DIM} channels in the end, or "
-            "grid=0",
+            not self.attention_pooling or channels % _HEAD_DIM == 0,
+            f"planes: attention pooling needs a multiple of {_HEAD_DIM} channels in the end",
             planes=self.planes,
-            grid=self.grid,
+            attention_pooling=self.attention_pooling,
         )
 
     @property
     def image_size(self) -> int:
-        return self.stride * (self.grid or 7)
+        return self.stride * self.grid
 
     def top(
         self,
@@ -97,10 +99,11 @@ class CLIPConfig(ByobConfig):
         pooling: str | None,
         prefix: str,
     ) -> KerasTensor:
-        if self.grid:
+        if self.attention_pooling:
             require(
                 pooling is None,
-                "pooling must be None with attention pooling; pass grid=0 for an average",
+                "pooling must be None with attention pooling; pass attention_pooling=False for "
+                "another",
                 pooling=pooling,
             )
             x = attention_pool(features, self.grid, name=f"{prefix}head")
@@ -135,7 +138,7 @@ _50x64 = _wider(2, (3, 15, 36, 10), 14)
 
 
 def _averaged(config: CLIPConfig) -> CLIPConfig:
-    return dataclasses.replace(config, grid=0)
+    return dataclasses.replace(config, attention_pooling=False)
 
 
 # fmt: off

@@ -157,6 +157,11 @@ def find(architecture: str, tag: str) -> Pretrained:
         for row in tags.values():
             if row.imagenet:
                 return row
+        if not any(row.classes == 1000 for row in tags.values()):
+            raise ValueError(
+                f'weights="imagenet" means a checkpoint with ImageNet\'s 1,000 classes, and '
+                f"{architecture!r} has none. Name a tag: {listed}. Received: weights={tag!r}"
+            )
         raise ValueError(
             f'weights="imagenet" means a checkpoint whose licence is known to be permissive, and '
             f"{architecture!r} has none. Accept a licence by naming its tag: {listed}. "
