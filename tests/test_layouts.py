@@ -637,7 +637,9 @@ def import_timm(torch):
     return pytest.importorskip("timm")
 
 
-@pytest.mark.parametrize("variant", ["resnet18", "resnest14d", "rexnet_100"])
+@pytest.mark.parametrize(
+    "variant", ["resnet18", "resnest14d", "rexnet_100", "resnetv2_18d", "skresnet18", "resnet51q"]
+)
 def test_timm_loads_a_saved_file_strictly_and_computes_the_same(variant, tmp_path):
     torch = pytest.importorskip("torch")
     timm = import_timm(torch)

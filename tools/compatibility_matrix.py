@@ -41,6 +41,14 @@ FAMILIES = {
     "ResNeSt": ("resnest50d", SMALL),
     "Res2Net": ("res2net50_26w_4s", SMALL | dict(base_width=64)),
     "ReXNet": ("rexnet_100", dict(depth=0.3)),
+    "Pruned ResNet": (
+        "ecaresnet50d_pruned",
+        SMALL | dict(outputs=(48, 90), widths=(((14, 11),), ((30, 25),))),
+    ),
+    "ResNetV2": ("resnetv2_50x1_bit", dict(depths=(1, 1), planes=(32, 32))),
+    "SKNet": ("skresnet50", SMALL),
+    "Hybrid": ("resnext26ts", dict(depths=(1, 1), planes=(32, 32))),
+    "CLIP": ("resnet50_clip", SMALL | dict(grid=4)),
 }
 PACKAGES = (
     "keras", "tensorflow", "tensorflow-cpu", "ai-edge-litert", "onnx", "onnxruntime", "tf2onnx",

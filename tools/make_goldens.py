@@ -61,7 +61,7 @@ except RuntimeError as error:
 from deterministic import random_images, random_state, sample_positions  # noqa: E402
 from nets import CASES, Case, size_key  # noqa: E402
 from reference_nets import REFERENCES, Reference, use_small_stem  # noqa: E402
-from timm.layers import SEModule  # noqa: E402
+from timm.layers import AttentionPool2d, SEModule  # noqa: E402
 from timm.models import byobnet  # noqa: E402
 from timm.models.resnetv2 import ResNetV2  # noqa: E402
 from timm.models.rexnet import RexNet  # noqa: E402
@@ -296,14 +296,20 @@ def parity(case: Case) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def count_macs(model: nn.Module, size: int) -> int:
-    """Count the multiply-accumulates of convolutions and linear layers for one square image."""
+    """Count the multiply-accumulates of convolutions and linear layers for one square image.
+
+    Of attention pooling only what reaches its output: timm's asks for every position, and throws
+    away what all but the mean get.
+    """
     total = 0
+    pools = [module for module in model.modules() if isinstance(module, AttentionPool2d)]
+    once = [layer for pool in pools for layer in (pool.q, pool.proj)]
 
     def count(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
         nonlocal total
         # Of a convolution (N, C, H, W), of a linear layer (N, C) or tokens (N, T, C).
         shape = output[0, 0].shape if isinstance(module, nn.Conv2d) else output[0].shape[:-1]
-        total += module.weight.numel() * shape.numel()
+        total += module.weight.numel() * (1 if module in once else shape.numel())
 
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):

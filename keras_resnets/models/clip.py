@@ -16,8 +16,8 @@ x4, x16 and x64 are about so many times as much computation as ResNet-50, by Eff
 deeper, wider, for larger images. Positions are learned for one size of images and resampled for
 others, as in timm.
 
-Departures, from timm: none in the outputs. timm computes the attention of all positions and keeps
-that of the mean; here the mean alone asks, so `count_macs` counts less than timm's tables.
+timm computes the attention of all positions and keeps that of the mean. Here the mean alone asks,
+with the same output, so `count_macs` counts less than timm's tables.
 """
 
 from __future__ import annotations
