@@ -744,6 +744,21 @@ BAD_FIELDS = {
     "initial_channels": (COUNT, BAD_COUNTS),
     "final_channels": (COUNT, BAD_COUNTS),
     "divisor": (COUNT, BAD_COUNTS),
+    "widths": (
+        "{argument} must be two positive ints for each block of each stage",
+        [3, None, "widths", (((1, 2, 3),),), (((1, 0),),), ((1, 2),)],
+    ),
+    "outputs": ("{argument} must be a tuple of positive ints", [3, None, "3", (1, 0), (1.5,)]),
+    "split_input": (FLAG, [1, None, "yes"]),
+    "fused_ratio": (RATIO, BAD_RATIOS),
+    "fused_divisor": (COUNT, BAD_COUNTS),
+    "conv": ("{argument} must be a function", [None, "standardized"]),
+    "first_block": ("{argument} must be a function or None", ["edge", 1]),
+    "last_block": ("{argument} must be a function or None", ["edge", False]),
+    "features": ("{argument} must be an int from 0 up", [-1, 2.0, "2", None, True]),
+    "hidden": ("{argument} must be an int from 0 up", [-1, 2.0, "2", None, True]),
+    "grid": (COUNT, BAD_COUNTS),
+    "attention_pooling": (FLAG, [1, None, "yes"]),
 }
 
 
@@ -757,7 +772,8 @@ def fields_of(network: str) -> list[str]:
         (network, field)
         for network in (
             "resnet50", "wide_resnet28_10", "resnext50_32x4d", "resnest50d", "res2net50_26w_4s",
-            "rexnet_100", "rexnet_lite_100",
+            "rexnet_100", "rexnet_lite_100", "ecaresnet50d_pruned", "skresnet50", "resnetv2_50",
+            "resnet51q", "resnet50_clip",
         )
         for field in fields_of(network)
     ],
@@ -833,6 +849,48 @@ def test_every_field_of_every_family_refuses_wrong_values(network, field, nothin
             dict(planes=(8, 16, 24, 32)),
             "radix * cardinality must divide the 10 channels of a 3x3 convolution. Received: "
             "radix=4, cardinality=2, base_width=40, planes=(8, 16, 24, 32)",
+        ),
+        (
+            "ecaresnet50d_pruned",
+            dict(depths=(1, 1), outputs=(8, 9), widths=(((4, 4),), ((4, 4), (5, 5)))),
+            "outputs and widths must name the stages and blocks that depths does. Received: "
+            "outputs=(8, 9), widths=(((4, 4),), ((4, 4), (5, 5))), depths=(1, 1)",
+        ),
+        (
+            "skresnet50",
+            dict(planes=(8, 15, 24, 32)),
+            "split_input and cardinality: a selective kernel's input must divide into 2. Received: "
+            "split_input=True, cardinality=1, base_width=64, planes=(8, 15, 24, 32)",
+        ),
+        (
+            "skresnet18",
+            dict(cardinality=2),
+            "base_width must be 64 and cardinality 1 with the basic block, which has no middle to "
+            "widen or to group. Received: base_width=64, cardinality=2",
+        ),
+        (
+            "resnetv2_50x1_bit",
+            dict(planes=(16, 32, 64, 128)),
+            "norm: its 32 groups must divide the channels of every norm. Received: "
+            "norm=GroupNorm(groups=32), channels=[16]",
+        ),
+        (
+            "resnext26ts",
+            dict(planes=(64, 128, 256, 500)),
+            "group_size must divide the planes of its stages. Received: "
+            "group_size=32, planes=(64, 128, 256, 500)",
+        ),
+        (
+            "resnet50_clip",
+            dict(planes=(8, 16, 24, 30)),
+            "planes: attention pooling needs a multiple of 64 channels in the end. Received: "
+            "planes=(8, 16, 24, 30), attention_pooling=True",
+        ),
+        (
+            "resnet50_clip",
+            dict(pooling="max"),
+            "pooling must be None with attention pooling; pass attention_pooling=False for "
+            "another. Received: pooling='max'",
         ),
     ],
 )
@@ -1083,6 +1141,11 @@ PROPERTY_NETWORKS = {
     "resnest50d": (ONE_BLOCK, 32),
     "res2net50_26w_4s": (ONE_BLOCK, 32),
     "rexnet_100": (TINY_REXNET, 128),
+    "ecaresnet50d_pruned": (ONE_BLOCK | dict(outputs=(9,), widths=(((4, 5),),)), 9),
+    "skresnet18": (ONE_BLOCK, 8),
+    "resnetv2_50d": (ONE_BLOCK, 32),
+    "resnet33ts": (ONE_BLOCK | dict(features=12), 12),
+    "resnet50_clip": (ONE_BLOCK | dict(planes=(16,)), 64),
 }
 # Values that a network may be given: good ones, then bad ones.
 VALUES = {
@@ -1131,6 +1194,8 @@ def contradictory(network: str, arguments: dict) -> set[str]:
         found |= {"include_preprocessing", "input_shape"}
     if network == "rexnet_100" and arguments.get("drop_block"):
         found |= {"drop_block"}
+    if network == "resnet50_clip" and arguments.get("include_top", True):
+        found |= {"pooling"} if arguments.get("pooling") else set()
     return found
 
 
@@ -1161,7 +1226,8 @@ def test_any_combination_builds_or_names_a_wrong_argument(combination):
     shape = tuple(arguments.get("input_shape") or (None, None, 3))
     assert model.input_shape == (None, *shape)
     if arguments.get("include_top", True):
-        assert model.output_shape == (None, arguments.get("classes") or 1000)
+        own = catalog.find_variant(network).classes
+        assert model.output_shape == (None, arguments.get("classes") or own)
     elif arguments.get("pooling"):
         assert model.output_shape == (None, channels)
     else:

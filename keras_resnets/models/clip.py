@@ -89,6 +89,13 @@ class CLIPConfig(ByobConfig):
     def image_size(self) -> int:
         return self.stride * self.grid
 
+    def check_pooling(self, pooling: str | None) -> None:
+        require(
+            pooling is None or not self.attention_pooling,
+            "pooling must be None with attention pooling; pass attention_pooling=False for another",
+            pooling=pooling,
+        )
+
     def top(
         self,
         features: KerasTensor,
@@ -100,12 +107,6 @@ class CLIPConfig(ByobConfig):
         prefix: str,
     ) -> KerasTensor:
         if self.attention_pooling:
-            require(
-                pooling is None,
-                "pooling must be None with attention pooling; pass attention_pooling=False for "
-                "another",
-                pooling=pooling,
-            )
             x = attention_pool(features, self.grid, name=f"{prefix}head")
             name = f"{prefix}head.proj"
             x = blocks.dropout(x, dropout, name=name)

@@ -66,6 +66,9 @@ class NetworkConfig:
     def check(self, options: BackboneOptions) -> None:
         """Raises a ValueError for options that this family cannot follow."""
 
+    def check_pooling(self, pooling: str | None) -> None:
+        """Raises a ValueError for a pooling that this family's classifier cannot stand on."""
+
     def backbone(self, images: KerasTensor, options: BackboneOptions) -> KerasTensor:
         """Images (N, H, W, C) to the last feature map; names P1, P2, ... on the way."""
         raise NotImplementedError

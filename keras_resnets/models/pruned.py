@@ -66,20 +66,23 @@ class PrunedConfig(ResidualConfig):
     outputs: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         for field in ("widths", "outputs"):
             object.__setattr__(self, field, _as_tuples(getattr(self, field)))
         require(
-            len(self.outputs) == len(self.depths) and all(map(is_count, self.outputs)),
-            "outputs must be a positive int for each stage",
+            isinstance(self.outputs, tuple) and all(map(is_count, self.outputs)),
+            "outputs must be a tuple of positive ints",
             outputs=self.outputs,
-            depths=self.depths,
         )
-        pairs = [pair for stage in self.widths for pair in stage]
         require(
-            tuple(map(len, self.widths)) == self.depths
-            and all(len(pair) == 2 and all(map(is_count, pair)) for pair in pairs),
+            _are_widths(self.widths),
             "widths must be two positive ints for each block of each stage",
+            widths=self.widths,
+        )
+        super().__post_init__()
+        require(
+            len(self.outputs) == len(self.depths) and tuple(map(len, self.widths)) == self.depths,
+            "outputs and widths must name the stages and blocks that depths does",
+            outputs=self.outputs,
             widths=self.widths,
             depths=self.depths,
         )
@@ -92,6 +95,17 @@ class PrunedConfig(ResidualConfig):
     def normalised_channels(self) -> Collection[int]:
         inside = {width for stage in self.widths for pair in stage for width in pair}
         return {*inside, *self.outputs}
+
+
+def _are_widths(value: object) -> bool:
+    return isinstance(value, tuple) and all(
+        isinstance(stage, tuple)
+        and all(
+            isinstance(pair, tuple) and len(pair) == 2 and all(map(is_count, pair))
+            for pair in stage
+        )
+        for stage in value
+    )
 
 
 def _as_tuples(value: object) -> object:

@@ -125,10 +125,10 @@ class SKConfig(BranchConfig):
     fused_divisor: int = 8
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require_flag(split_input=self.split_input)
         require_ratio(fused_ratio=self.fused_ratio)
         require_count(fused_divisor=self.fused_divisor)
+        super().__post_init__()
         basic = self.block is selective_basic
         require(
             not basic or (self.base_width, self.cardinality) == (64, 1),

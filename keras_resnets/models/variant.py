@@ -185,6 +185,8 @@ class Variant:
             **{_shape_argument(input_tensor): shape},
         )
         config.check(options)
+        if include_top:
+            config.check_pooling(pooling)
         found = source.read(self.name, weights)
 
         # Everything is checked; now build.
