@@ -91,13 +91,6 @@ def test_every_field_of_a_recipe_is_explained():
         assert re.search(rf"^    +{field.name}: ", Recipe.__doc__, re.MULTILINE), field.name
 
 
-def test_crops_and_stochastic_depth_follow_the_model():
-    assert find_recipe("resnest").for_model("resnest50d").image_size == 224
-    assert find_recipe("resnest").for_model("resnest101e").image_size == 256
-    assert find_recipe("rexnet").for_model("rexnet_100").drop_path == 0
-    assert find_recipe("rexnet").for_model("rexnet_150").drop_path > 0
-
-
 # Options -----------------------------------------------------------------------------------------
 
 

@@ -79,7 +79,7 @@ class DecayedLamb(keras.optimizers.Lamb):
         **kwargs: those of `keras.optimizers.Lamb`; `weight_decay` stays out.
 
     Source:
-        You et al., arXiv:1904.00962, algorithm 2.
+        You et al., arXiv:1904.00962; its update as in timm's Lamb.
     """
 
     def __init__(self, learning_rate=0.001, *, decay: float = 0.0, **kwargs) -> None:
