@@ -73,6 +73,8 @@ def test_an_unknown_recipe_is_named_with_the_nearest():
         ("optimizer", "adam"),
         ("learning_rate", 0.0),
         ("crop_pct", 1.2),
+        ("layer_decay", 0.0),
+        ("layer_decay", 1.5),
         ("drop_block", 1.0),
         ("step_epochs", (30, 20)),
         ("clip_norm", -1),

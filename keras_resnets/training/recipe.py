@@ -52,6 +52,8 @@ class Recipe:
         batch_scaling: how the learning rate follows the batch: `"linear"` (Goyal et al.,
             arXiv:1706.02677), `"sqrt"` or `"none"`. What counts is the effective batch: images a
             step times accumulated steps.
+        layer_decay: by what a stage's learning rate is smaller than that of the one behind it, the
+            classifier having all of it; 1 for one learning rate. Usual in fine-tuning: 0.65 to 0.9.
         momentum: of SGD; the decay of the first moment for the others.
         nesterov: whether SGD looks ahead (Nesterov's momentum).
         weight_decay: of convolution and dense kernels; nothing else is decayed.
@@ -103,6 +105,7 @@ class Recipe:
     learning_rate: float
     reference_batch_size: int
     batch_scaling: str = "linear"
+    layer_decay: float = 1.0
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float
@@ -161,10 +164,12 @@ class Recipe:
         )
 
     def _check_numbers(self) -> None:
-        for key in ("learning_rate", "crop_pct"):
+        for key in ("learning_rate", "crop_pct", "layer_decay"):
             value = getattr(self, key)
             require(is_number(value) and value > 0, f"{key} must be above 0", **{key: value})
-        require(self.crop_pct <= 1, "crop_pct must be at most 1", crop_pct=self.crop_pct)
+        for key in ("crop_pct", "layer_decay"):
+            value = getattr(self, key)
+            require(value <= 1, f"{key} must be at most 1", **{key: value})
         for key in ("momentum", "drop_path", "drop_block", "ema"):
             require_rate(**{key: getattr(self, key)})
         require(

@@ -41,7 +41,7 @@ from keras_resnets.training.distribute import Placement
 from keras_resnets.training.environment import environment, versions
 from keras_resnets.training.errors import DivergedError, Interrupted, explained
 from keras_resnets.training.evaluate import Evaluation
-from keras_resnets.training.optimizers import make_optimizer
+from keras_resnets.training.optimizers import make_optimizer, stage_scales
 from keras_resnets.training.run_folder import RunFolder
 
 
@@ -191,7 +191,12 @@ class Run:
             losses["binary_cross_entropy"] = keras.metrics.BinaryCrossentropy
             loss = keras.losses.BinaryCrossentropy
         self.model.compile(
-            make_optimizer(recipe, rate, accumulate=config.accumulate),
+            make_optimizer(
+                recipe,
+                rate,
+                accumulate=config.accumulate,
+                scales=stage_scales(self.model, recipe.layer_decay),
+            ),
             loss(from_logits=True),
             # Weighted, because the last batch of validation is filled up with images of weight 0.
             weighted_metrics=[
