@@ -118,6 +118,7 @@ def evaluate(
     *,
     batch_size: int,
     preparation: Preparation | None = None,
+    flip: bool = False,
     worst: int = 16,
 ) -> Evaluation:
     """Runs a model once over every image of a split.
@@ -127,6 +128,7 @@ def evaluate(
         examples: the split, whole; see `data.load`.
         batch_size: images a step; it changes nothing but the speed.
         preparation: how images are resized and cropped; default: the classifier's.
+        flip: average the probabilities of each image and of its mirror image.
         worst: how many of the worst images are kept.
 
     Raises:
@@ -153,6 +155,8 @@ def evaluate(
     for images, labels, weights in read(batches):
         images = np.asarray(images)
         probabilities = classifier.probabilities(images)
+        if flip:
+            probabilities = (probabilities + classifier.probabilities(images[:, :, ::-1])) / 2
         real = np.asarray(weights) > 0
         batch_ids = list(itertools.islice(ids, len(real)))
         # Stable, so that equal probabilities stay in the classes' order.
