@@ -191,7 +191,11 @@ def _ids(examples: Examples) -> Iterator[str]:
 
 
 def match_classes(
-    examples: Examples, known: Sequence[tuple[str, str]] | None, classes: int
+    examples: Examples,
+    known: Sequence[tuple[str, str]] | None,
+    classes: int,
+    *,
+    of: str = "model",
 ) -> tuple[tuple[str, ...], list[int]]:
     """Which output of a model stands for each class of the data: that of the same name.
 
@@ -201,6 +205,7 @@ def match_classes(
         known: label and description of each output, as in `Classifier`. Where they are not known,
             classes are matched by their places, and have to be as many.
         classes: how many outputs the model has.
+        of: what a message calls the model.
 
     Returns:
         Names of the model's outputs, and the number of the output of each class of the data.
@@ -209,11 +214,11 @@ def match_classes(
         ValueError: if the data has a class that the model does not have.
     """
     theirs = examples.class_names
-    rule = "model must have the classes of the data"
+    rule = f"{of} must have the classes of the data"
     if known is None or examples.numbered:
         require(
             len(theirs) == classes or (examples.numbered and len(theirs) < classes),
-            f"{rule}; {examples.name} has {len(theirs)} and the model {classes}",
+            f"{rule}; {examples.name} has {len(theirs)} and the {of} {classes}",
             classes=listed(theirs),
         )
         names = tuple(label for label, _ in known) if known else theirs

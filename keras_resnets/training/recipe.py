@@ -18,6 +18,7 @@ from keras_resnets.checks import (
     require_not_negative,
     require_one_of,
     require_rate,
+    require_ratio,
 )
 from keras_resnets.training.augmentation import Augmentation
 
@@ -60,6 +61,9 @@ class Recipe:
         clip_norm: largest global norm of the gradient; None for no clipping.
         loss: `"cross_entropy"` (softmax) or `"binary_cross_entropy"` (a sigmoid a class, mean over
             the classes).
+        teacher_share: of a teacher's outputs in the loss, where a run has one.
+        teacher_temperature: what both networks' logits are divided by there; higher ones say more
+            of the unlikely classes.
 
         schedule: of the learning rate after warm-up: `"cosine"` (half a period, Loshchilov and
             Hutter, arXiv:1608.03983), `"steps"` or `"constant"`. It moves every step, by formula.
@@ -111,6 +115,8 @@ class Recipe:
     weight_decay: float
     clip_norm: float | None = None
     loss: str = "cross_entropy"
+    teacher_share: float = 0.5
+    teacher_temperature: float = 2.0
 
     schedule: str = "cosine"
     warmup_epochs: float = 0.0
@@ -164,7 +170,8 @@ class Recipe:
         )
 
     def _check_numbers(self) -> None:
-        for key in ("learning_rate", "crop_pct", "layer_decay"):
+        require_ratio(teacher_share=self.teacher_share)
+        for key in ("learning_rate", "crop_pct", "layer_decay", "teacher_temperature"):
             value = getattr(self, key)
             require(is_number(value) and value > 0, f"{key} must be above 0", **{key: value})
         for key in ("crop_pct", "layer_decay"):

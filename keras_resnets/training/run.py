@@ -43,6 +43,7 @@ from keras_resnets.training.errors import DivergedError, Interrupted, explained
 from keras_resnets.training.evaluate import Evaluation
 from keras_resnets.training.optimizers import make_optimizer, stage_scales
 from keras_resnets.training.run_folder import RunFolder
+from keras_resnets.training.teacher import with_teacher
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,6 +177,7 @@ class Run:
         self.class_weights = _class_weights(config, self.examples["train"])
         with placement.scope():
             self.model = build(config, self.classes, last)
+            self.model = with_teacher(self.model, config, self.examples["train"])
             if config.sync_bn:
                 distribute.synchronize_batch_norms(self.model, placement)
             self._compile()
