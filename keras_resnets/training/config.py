@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,9 @@ class RunConfig:
         accumulate: batches whose gradients are averaged for an update of the weights.
         class_weights: `"balanced"` (rarer classes count more, all together the same), or a weight
             for each class by name; on the command line a JSON file that maps names to weights.
+        time_budget: how long the run may take, such as `"50m"` or `"1h30m"`: the recipe's schedule
+            is fitted into the epochs that there is time for, by a short trial, before the
+            evaluation at the end.
         patience: stop after so many epochs without a better one: a higher validation accuracy, or
             as high and a lower loss.
         dtype: of the computation: `"float32"`, `"bfloat16"` or `"float16"`; variables are float32.
@@ -72,6 +76,7 @@ class RunConfig:
     teacher_weights: str | None = None
     accumulate: int = 1
     class_weights: str | Mapping[str, float] | None = None
+    time_budget: str | None = None
     patience: int | None = None
     dtype: str = "float32"
     jit: bool = False
@@ -95,6 +100,11 @@ class RunConfig:
         require_one_of(DTYPES, dtype=self.dtype)
         require(is_count(self.seed, 0), "seed must be an int from 0 up", seed=self.seed)
         require_count(accumulate=self.accumulate, keep=self.keep)
+        require(
+            self.time_budget is None or bool(self.seconds),
+            "time_budget must be hours, minutes and seconds, such as '50m' or '1h30m'",
+            time_budget=self.time_budget,
+        )
         for key in ("patience", "checkpoint_every"):
             value = getattr(self, key)
             require(
@@ -119,6 +129,15 @@ class RunConfig:
     @property
     def eval_image_size(self) -> int:
         return self.recipe.eval_image_size or self.recipe.image_size
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the run may take; None for no end."""
+        if self.time_budget is None:
+            return None
+        found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", str(self.time_budget))
+        parts = (int(part or 0) for part in found.groups()) if found else ()
+        return float(sum(part * unit for part, unit in zip(parts, (3600, 60, 1), strict=False)))
 
     @property
     def effective_batch(self) -> int:

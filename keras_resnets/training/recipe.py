@@ -25,6 +25,7 @@ from keras_resnets.training.augmentation import Augmentation
 OPTIMIZERS = ("sgd", "lamb", "adamw")
 SCHEDULES = ("cosine", "steps", "constant")
 LOSSES = ("cross_entropy", "binary_cross_entropy")
+AUTO = "auto"  # The batch that a device holds, found before training.
 BATCH_SCALINGS = ("linear", "sqrt", "none")
 
 
@@ -46,7 +47,8 @@ class Recipe:
         augmentation: what happens to training images and labels.
 
         epochs: passes over the training images.
-        batch_size: images a step, over all devices and machines.
+        batch_size: images a step, over all devices and machines; `"auto"` for as many as fit, found
+            before training, to within an eighth.
         optimizer: `"sgd"` (momentum, coupled decay), `"lamb"` or `"adamw"`.
         learning_rate: the highest, for a batch of `reference_batch_size`.
         reference_batch_size: the batch that the learning rate was chosen for.
@@ -104,7 +106,7 @@ class Recipe:
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
 
     epochs: int
-    batch_size: int
+    batch_size: int | str
     optimizer: str = "sgd"
     learning_rate: float
     reference_batch_size: int
@@ -140,8 +142,13 @@ class Recipe:
         object.__setattr__(
             self, "by_model", tuple((pattern, changes) for pattern, changes in self.by_model)
         )
-        for key in ("image_size", "epochs", "batch_size", "reference_batch_size", "ema_every"):
+        for key in ("image_size", "epochs", "reference_batch_size", "ema_every"):
             require_count(**{key: getattr(self, key)})
+        require(
+            self.batch_size == AUTO or is_count(self.batch_size),
+            "batch_size must be a positive int, or 'auto'",
+            batch_size=self.batch_size,
+        )
         require(
             self.eval_image_size is None or is_count(self.eval_image_size),
             "eval_image_size must be a positive int, or None for image_size",
@@ -204,6 +211,17 @@ class Recipe:
         ratio = batch_size / self.reference_batch_size
         power = {"linear": 1.0, "sqrt": 0.5, "none": 0.0}[self.batch_scaling]
         return self.learning_rate * ratio**power
+
+    def stretched(self, epochs: int) -> Recipe:
+        """This recipe in so many epochs: warm-up and steps move with them."""
+        ratio = epochs / self.epochs
+        steps = {max(round(epoch * ratio), 1) for epoch in self.step_epochs}
+        return dataclasses.replace(
+            self,
+            epochs=epochs,
+            warmup_epochs=self.warmup_epochs * ratio,
+            step_epochs=tuple(sorted(steps)),
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Everything in it, for JSON; `Recipe(**recipe.as_dict())` is the same recipe."""
