@@ -112,7 +112,82 @@ def test_weakest_level_changes_nothing_and_a_stronger_one_changes_more(photograp
     assert change[0] == 0 < change[1] < change[2]
 
 
+# What timm, torchvision and AugMix's authors call at a level from 0 to 10.
+@pytest.mark.parametrize(
+    ("operations", "name", "level", "pils"),
+    [
+        (policies.TIMM, "Posterize", 9, lambda x: ImageOps.posterize(x, 3)),
+        (policies.TIMM, "Posterize", 0, lambda x: Image.new("RGB", x.size)),
+        (policies.TIMM, "Solarize", 9, lambda x: ImageOps.solarize(x, 230)),
+        (
+            policies.TIMM,
+            "SolarizeAdd",
+            9,
+            lambda x: x.point([*range(99, 227), *range(128, 256)] * 3),
+        ),
+        (policies.TIMM, "Brightness", 9, lambda x: ImageEnhance.Brightness(x).enhance(1.72)),
+        (policies.TIMM, "Color", 9, lambda x: ImageEnhance.Color(x).enhance(1.72)),
+        (policies.TIMM_INCREASING, "Posterize", 7, lambda x: ImageOps.posterize(x, 2)),
+        (policies.TIMM_INCREASING, "Solarize", 7, lambda x: ImageOps.solarize(x, 77)),
+        (policies.TIMM_INCREASING, "Contrast", 7, lambda x: ImageEnhance.Contrast(x).enhance(1.63)),
+        (policies.TRIVIAL_AUGMENT, "Posterize", 10, lambda x: ImageOps.posterize(x, 2)),
+        (policies.TRIVIAL_AUGMENT, "Solarize", 2, lambda x: ImageOps.solarize(x, 204)),
+        (
+            policies.TRIVIAL_AUGMENT,
+            "Sharpness",
+            10,
+            lambda x: ImageEnhance.Sharpness(x).enhance(1.99),
+        ),
+        (policies.AUG_MIX, "Posterize", 3, lambda x: ImageOps.posterize(x, 3)),
+    ],
+    ids=str,
+)
+def test_levels_are_those_of_the_sources(photograph, operations, name, level, pils):
+    found = operations[name](tf.constant(photograph), tf.constant(level / 10), 1.0)
+    expected = np.asarray(pils(as_pil(photograph)), "float32")
+    assert np.abs(np.rint(found) - expected).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("operations", "pixels"),
+    [
+        (policies.GEOMETRIC, 29),
+        (policies.TIMM, 28.8),
+        (policies.TRIVIAL_AUGMENT, 32),
+        (policies.AUG_MIX, 21.3),
+    ],
+    ids="paper timm trivial aug_mix".split(),
+)
+def test_translations_go_as_far_as_those_of_the_sources(operations, pixels):
+    """Of 64 pixels, 45 % and a little more, 45 %, 32 pixels at any size, and a third."""
+    ramp = tf.tile(tf.range(SIZE, dtype=tf.float32)[None, :, None], [SIZE, 1, 3])
+    moved = operations["TranslateX"](ramp, tf.constant(1.0), 1.0)
+    assert float(moved[0, 0, 0]) == pytest.approx(pixels, abs=0.05)
+
+
 # Policies -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("form", "share"), [("paper", 13 / 14), ("timm", 0.5)])
+def test_timm_applies_every_other_operation(photograph, form, share):
+    change = tf.function(lambda seed: policies.rand_augment(photograph, 1, 7.0, 0.0, seed, form))
+    seeds = tf.unstack(tf.random.split(SEED, 150))
+    changed = [(change(seed).numpy() != photograph).any() for seed in seeds]
+    assert np.mean(changed) == pytest.approx(share, abs=0.11)
+
+
+def test_trivial_augment_draws_every_operation_at_levels_of_thirty(monkeypatch):
+    drawn = []
+
+    def note(operations, number, image, level, sign):
+        drawn.append((int(number), round(float(level) * 30, 4), float(sign)))
+        return image
+
+    monkeypatch.setattr(policies, "_one_of", note)
+    for seed in tf.unstack(tf.random.split(SEED, 300)):
+        policies.trivial_augment(tf.zeros([4, 4, 3]), seed)
+    numbers, levels, signs = map(set, zip(*drawn, strict=True))
+    assert (numbers, levels, signs) == (set(range(14)), set(range(31)), {-1, 1})
 
 
 def test_the_imagenet_policy_has_25_pairs_of_known_operations():
@@ -129,12 +204,13 @@ def test_the_imagenet_policy_has_25_pairs_of_known_operations():
     [
         Augmentation(auto_augment=True),
         Augmentation(rand_augment=(2, 9), rand_augment_std=0.5),
+        Augmentation(trivial_augment=True),
         Augmentation(aug_mix=True),
         Augmentation(color_jitter=0.4, pca_lighting=0.1),
         Augmentation(random_erasing=1.0),
         Augmentation(crop_scale=None, pad_crop=4),
     ],
-    ids="auto_augment rand_augment aug_mix color erasing pad_crop".split(),
+    ids="auto_augment rand_augment trivial_augment aug_mix color erasing pad_crop".split(),
 )
 def test_images_are_a_function_of_the_seed(photograph, augmentation):
     apply = tf.function(lambda seed: augment.augment_image(photograph, augmentation, seed))
@@ -184,6 +260,15 @@ def test_erasing_covers_the_stated_area_with_the_stated_probability(photograph):
     low, high = augment.ERASED_AREA
     assert low * 0.7 < changed[changed > 0].min() < 0.08
     assert 0.2 < changed.max() < high * 1.1
+
+
+def test_what_is_erased_becomes_the_mean_colour_if_asked(photograph):
+    erased = augment.random_erasing(photograph, 1.0, SEED, "mean").numpy()
+    inside = (erased != photograph).any(-1)
+    np.testing.assert_allclose(
+        erased[inside], [[123.675, 116.28, 103.53]] * inside.sum(), rtol=1e-5
+    )
+    assert 0 < inside.mean() < 0.5
 
 
 # Crops --------------------------------------------------------------------------------------------
@@ -328,6 +413,9 @@ def test_targets_of_mixed_labels_are_those_of_numpy(hard, smoothing):
         dict(rand_augment=(0, 9)),
         dict(rand_augment=(2, 11)),
         dict(rand_augment_std=0.5),
+        dict(rand_augment_form="theirs"),
+        dict(erased_to="black"),
+        dict(trivial_augment=True, rand_augment=(2, 9)),
         dict(auto_augment=True, aug_mix=True),
         dict(random_erasing=1.1),
         dict(label_smoothing=-0.1),

@@ -6,6 +6,7 @@ import shutil
 import unicodedata
 
 import keras
+import numpy as np
 import pytest
 from tiny_runs import CLASSES, ONE_BLOCK, invoke, pictures, tiny_config, write_pictures
 
@@ -120,6 +121,33 @@ def test_data_with_splits_is_counted_by_the_one_for_it(run, tmp_path):
         "evaluate", "--model", run, "--data", f"folder:{tmp_path}", "--split", "all"
     )
     assert (code, "'all' is for data sets without splits" in text) == (1, True)
+
+
+def test_the_mean_over_mirror_images_is_the_same_either_way_round():
+    """A model that sees only the left of an image; mirrored it sees the right."""
+    image = keras.Input((None, None, 3))
+    left = keras.layers.GlobalAveragePooling2D()(keras.layers.Cropping2D(((0, 0), (0, 12)))(image))
+    outputs = keras.layers.Activation("softmax")(left / 25.5)
+    seer = Classifier(keras.Model(image, outputs), Preparation(size=24, crop_pct=1.0), None)
+    images = np.random.default_rng(0).integers(0, 256, (6, 24, 24, 3), "uint8")
+    images[:, :, :12, 0], images[:, :, 12:, 1] = 250, 250
+    labels = np.arange(6) % 3
+    means = [
+        x.astype("float64").mean((1, 2)) / 25.5 for x in (images[:, :, :12], images[:, :, 12:])
+    ]
+    shares = [np.exp(x) / np.exp(x).sum(1, keepdims=True) for x in means]
+    for flipped in (images, images[:, :, ::-1]):
+        examples = data.load((flipped, labels), "all")
+        found = evaluate.evaluate(seer, examples, batch_size=4, flip=True)
+        expected = -np.log(np.mean(shares, axis=0)[range(6), labels]).mean()
+        assert found.cross_entropy == pytest.approx(expected, rel=1e-4)
+        plain = evaluate.evaluate(seer, examples, batch_size=4)
+        assert plain.cross_entropy != pytest.approx(expected, rel=1e-2)
+
+
+def test_the_command_says_that_it_flips(run, plain_folder):
+    result = evaluated("--model", run, "--data", f"folder:{plain_folder}", "--flip")
+    assert result["of"].endswith("as the run had it; the mean of each image and its mirror image")
 
 
 # Which classes -----------------------------------------------------------------------------------

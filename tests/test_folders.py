@@ -33,6 +33,10 @@ def no_warnings():
         ("Training", "Validation", "Testing"),
         ("TRAIN", "valid", "eval"),
         ("training", "dev", "Test"),
+        ("training_set", "validation_set", "test_set"),
+        ("train2017", "val2017", "test2017"),
+        ("seg_train", "seg_val", "seg_test"),
+        ("TrainSet", "dev-set", "Testing Images"),
     ],
 )
 def test_usual_names_of_splits_are_splits_in_any_case(train, validation, test, tmp_path):
@@ -41,6 +45,33 @@ def test_usual_names_of_splits_are_splits_in_any_case(train, validation, test, t
     counts = [load(tmp_path, split).count for split in ("train", "validation", "test")]
     assert counts == [12, 6, 3]
     assert load(tmp_path).class_names == CLASSES
+
+
+def test_splits_that_were_unpacked_into_themselves_are_found(tmp_path):
+    """As archives of well-known data are: training_set/training_set/cats."""
+    write_pictures(tmp_path / "training_set" / "training_set", 12)
+    write_pictures(tmp_path / "test_set" / "test_set", 6)
+    assert (load(tmp_path).count, load(tmp_path).class_names) == (9, CLASSES)
+    assert load(tmp_path, "test").count == 6
+    # One class that is called like the split is a class.
+    write_pictures(tmp_path / "one" / "train", 4, names=("train",) * 3)
+    write_pictures(tmp_path / "one" / "val", 4, names=("train",) * 3)
+    assert load(tmp_path / "one").class_names == ("train",)
+
+
+def test_a_folder_around_the_splits_is_no_class(tmp_path):
+    for split in ("train", "val"):
+        write_pictures(tmp_path / "images" / split, 6)
+    with pytest.raises(ValueError, match=r"name the folder in it.*holds=\['images'\]"):
+        load(tmp_path)
+    assert load(tmp_path / "images").count == 6
+
+
+@pytest.mark.parametrize("name", ["trains", "contest", "devil", "valley", "tests", "val20", "set"])
+def test_words_that_only_look_like_splits_are_classes(name, tmp_path):
+    write_pictures(tmp_path, 12, names=(name, "other", "third"))
+    write_pictures(tmp_path / name, 2, names=("more",) * 3)
+    assert load(tmp_path, "all").class_names == tuple(sorted((name, "other", "third")))
 
 
 def test_two_folders_for_one_split_are_refused(tmp_path):
@@ -112,7 +143,8 @@ def test_a_class_may_be_called_like_a_split(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", [".ipynb_checkpoints", "__MACOSX", ".git", "@eaDir", "Thumbs", "$RECYCLE.BIN"]
+    "name",
+    [".ipynb_checkpoints", "__MACOSX", ".git", "@eaDir", "Thumbs", "$RECYCLE.BIN", "RECYCLER"],
 )
 @pytest.mark.parametrize("level", [".", "train", "train/disc", "train/disc/more"])
 def test_folders_of_systems_are_passed_over_at_every_level(name, level, tmp_path):

@@ -8,12 +8,14 @@ import pytest
 from tiny_nets import NETS, tiny_net
 
 import keras_resnets as kr
+from keras_resnets.names import in_head, stage_of
 from keras_resnets.training.optimizers import (
     CoupledSGD,
     DecayedAdamW,
     DecayedLamb,
     decayed_variables,
     make_optimizer,
+    stage_scales,
 )
 from keras_resnets.training.recipe import find_recipe
 
@@ -161,9 +163,96 @@ def test_the_gradient_is_clipped_as_a_whole():
 
 
 @pytest.mark.parametrize(
-    "optimizer", [CoupledSGD(l2=0.3), DecayedLamb(decay=0.3), DecayedAdamW(decay=0.3)]
+    "optimizer",
+    [
+        CoupledSGD(l2=0.3),
+        DecayedLamb(decay=0.3),
+        DecayedAdamW(decay=0.3),
+        CoupledSGD(scales={"conv1/kernel": 0.5}),
+    ],
 )
 def test_optimizers_of_ours_come_back_from_their_configuration(optimizer):
     saved = keras.saving.serialize_keras_object(optimizer)
     again = keras.saving.deserialize_keras_object(saved)
     assert again.get_config() == optimizer.get_config()
+
+
+# Learning rates by stage -------------------------------------------------------------------------
+
+
+@pytest.mark.backend
+@pytest.mark.parametrize("name", ["sgd", "lamb", "adamw"])
+def test_a_learning_rate_by_variable_is_that_learning_rate(name):
+    """Schedules included: the fraction is of whatever the learning rate is at a step."""
+    recipe = dataclasses.replace(find_recipe("resnet"), optimizer=name, weight_decay=DECAY)
+    falling = keras.optimizers.schedules.PiecewiseConstantDecay([0], [RATE, RATE / 4])
+    lower = keras.optimizers.schedules.PiecewiseConstantDecay([0], [RATE / 2, RATE / 8])
+    expected = [updated(make_optimizer(recipe, rate), "kernel") for rate in (lower, falling)]
+    optimizer = make_optimizer(recipe, falling, scales={"a/kernel": 0.5})
+    variables = []
+    for layer in ("a", "b"):
+        with keras.name_scope(layer):
+            variables.append(keras.Variable(START, name="kernel"))
+    assert [variable.path for variable in variables] == ["a/kernel", "b/kernel"]
+    optimizer.build(variables)
+    for gradient in GRADIENTS:
+        optimizer.apply([keras.ops.convert_to_tensor(gradient)] * 2, variables)
+    for variable, values in zip(variables, expected, strict=True):
+        assert keras.ops.convert_to_numpy(variable) == pytest.approx(values, rel=1e-5)
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_stages_have_one_learning_rate_each_and_lower_ones_to_the_front(net):
+    model = tiny_net(net)
+    scales = stage_scales(model, 0.5)
+    assert set(scales) == {variable.path for variable in model.trainable_variables}
+    of_stages: dict[str, set[float]] = {}
+    for layer in model.layers:
+        if layer.name == "norm":  # Of the wide net, behind its last stage.
+            assert {scales[v.path] for v in layer.trainable_variables} == {0.5}
+            continue
+        stage = "head" if in_head(layer.name) else stage_of(layer.name) or "stem"
+        of_stages.setdefault(stage, set()).update(scales[v.path] for v in layer.trainable_variables)
+    assert of_stages.pop("head") == {1.0}
+    assert max(map(max, filter(None, of_stages.values()))) == 0.5
+    if not net.startswith("rexnet"):  # Whose blocks are called like stages.
+        assert of_stages == {"stem": {0.125}, "layer1": {0.25}, "layer2": {0.5}}
+
+
+def test_a_resnet50_decays_from_stage_to_stage():
+    scales = stage_scales(kr.ResNet50(weights=None, depths=(1, 1, 1, 1), classes=3), 0.75)
+    for path, power in {
+        "fc/bias": 0,
+        "layer4_0_conv1/kernel": 1,
+        "layer4_0_downsample_0/kernel": 1,
+        "layer2_0_downsample_1/gamma": 3,
+        "layer1_0_bn2/beta": 4,
+        "conv1/kernel": 5,
+    }.items():
+        assert scales[path] == pytest.approx(0.75**power), path
+
+
+def test_stages_of_which_one_alone_trains_are_refused():
+    model = tiny_net("basic")
+    kr.freeze(model, until="layer1")
+    assert set(stage_scales(model, 0.5).values()) == {0.5, 1.0}
+    kr.freeze(model, until="layer2")
+    with pytest.raises(ValueError, match=r"layer_decay needs two stages .* that train.*=0\.5"):
+        stage_scales(model, 0.5)
+    assert stage_scales(model, 1.0) == {}
+
+
+def test_a_saved_optimizer_keeps_its_learning_rates(tmp_path):
+    model = kr.ResNet18(weights=None, depths=(1, 1), planes=(16, 32), classes=4)
+    recipe = dataclasses.replace(find_recipe("resnet"), weight_decay=0.0)
+    scales = stage_scales(model, 0.5)
+    model.compile(make_optimizer(recipe, 1.0, scales=scales), "categorical_crossentropy")
+    model.optimizer.build(model.trainable_variables)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.optimizer.scales == scales
+    before = {v.path: v.numpy() for v in loaded.trainable_variables}
+    loaded.optimizer.apply([keras.ops.ones(v.shape) for v in loaded.trainable_variables])
+    for variable in loaded.trainable_variables:
+        moved = before[variable.path] - variable.numpy()
+        assert moved == pytest.approx(scales[variable.path], rel=1e-4), variable.path

@@ -691,3 +691,14 @@ def test_recipes_are_listed_and_shown():
     code, text = invoke("recipes", "a2")
     assert "arXiv:2110.00476" in text
     assert re.search(r"^weight_decay +0.02$", text, re.MULTILINE)
+
+
+def test_a_layer_decay_trains_and_is_refused_where_the_classifier_alone_does(tmp_path):
+    data = {split: pictures(count) for split, count in (("train", 8), ("validation", 3))}
+    options = dict(data=data, changes={"epochs": 1, "layer_decay": 0.5, "learning_rate": 0.1})
+    run = Run(tiny_config(**options), distribute.Placement())
+    assert run.model.optimizer.scales["conv1/kernel"] == 0.125
+    with pytest.raises(ValueError, match=r"layer_decay needs two stages or more that train"):
+        Run(tiny_config(**options, freeze="layer2"), distribute.Placement())
+    code, text = invoke("train", "--data", "digits", "--out", tmp_path / "r", "--layer-decay", 2)
+    assert (code, "layer_decay must be at most 1" in text) == (1, True)

@@ -353,6 +353,10 @@ def evaluate_model(
         float | None, typer.Option(help="Side of the central crop, of the shorter side.")
     ] = None,
     batch_size: BatchSize = 64,
+    flip: Annotated[
+        bool,
+        typer.Option("--flip", help="Average over each image and its mirror image."),
+    ] = False,
     seed: Annotated[
         int | None,
         typer.Option(help="Of a split that is drawn from the training images. Default: the run's."),
@@ -372,6 +376,7 @@ def evaluate_model(
         image_size=image_size,
         crop_pct=crop_pct,
         batch_size=batch_size,
+        flip=flip,
         seed=seed,
         data_dir=data_dir,
         strict=strict_data,

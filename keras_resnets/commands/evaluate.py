@@ -29,6 +29,7 @@ def run_evaluation(
     image_size: int | None,
     crop_pct: float | None,
     batch_size: int,
+    flip: bool,
     seed: int | None,
     data_dir: str | None,
     strict: bool,
@@ -57,8 +58,12 @@ def run_evaluation(
         evaluate.match_classes(examples, names, checkpoint.classes)
     classifier = located.build_classifier()
     preparation = evaluated_at(classifier.preparation, image_size, crop_pct)
-    found = evaluate.evaluate(classifier, examples, preparation=preparation, batch_size=batch_size)
+    found = evaluate.evaluate(
+        classifier, examples, preparation=preparation, batch_size=batch_size, flip=flip
+    )
     what = _described(examples, seed, run, trained_here and reason is None)
+    if flip:
+        what += "; the mean of each image and its mirror image"
     if as_json:
         values = {"data": examples.name, "split": examples.split, "of": what, **found.as_dict()}
         if checkpoint is not None:

@@ -21,7 +21,7 @@ from keras_resnets.training.config import RunConfig, resolve
 from keras_resnets.training.recipe import Recipe
 
 # The fields of a recipe that have an option of their own; `--set` changes any.
-OF_THE_RECIPE = ("epochs", "batch_size", "learning_rate", "image_size")
+OF_THE_RECIPE = ("epochs", "batch_size", "learning_rate", "layer_decay", "image_size")
 
 
 def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -43,15 +43,22 @@ def _run_options() -> list[inspect.Parameter]:
 
 def _option(owner: type, name: str, default: Any) -> inspect.Parameter:
     """An option that is None unless it is given, so that `--resume` sees what is."""
-    kind = _plain(typing.get_type_hints(owner)[name])
+    hint = typing.get_type_hints(owner)[name]
+    kind = _plain(hint)
     shown = "" if default is None or default is False else f" Default: {default}."
-    option = typer.Option(help=help_of(owner)[name] + shown)
+    words = str in typing.get_args(hint) and kind is int  # Such as "auto" in place of a number.
+    parsing = dict(parser=_number_or_word, metavar="INTEGER|auto") if words else {}
+    option = typer.Option(help=help_of(owner)[name] + shown, **parsing)
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
         annotation=Annotated[kind | None, option],
     )
+
+
+def _number_or_word(text: str) -> int | str:
+    return int(text) if text.removeprefix("-").isdigit() else text
 
 
 def _plain(kind: Any) -> type:

@@ -43,8 +43,8 @@ class DropBlock2D(ScheduledRate):
     (8, 14, 14, 64)
 
     Source:
-        Ghiasi et al., arXiv:1810.12890, algorithm 1 and equation 1. Centres are drawn only where
-        the whole square fits, and independently for every channel, as in the paper.
+        Ghiasi et al., arXiv:1810.12890, algorithm 1 and the formula of gamma. Centres are drawn
+        only where the whole square fits, and independently for every channel, as in the paper.
     """
 
     def __init__(self, rate: float, block_size: int = 7, seed: int | None = None, **kwargs):
@@ -62,7 +62,7 @@ class DropBlock2D(ScheduledRate):
         rows, centre_rows, high = self._centres(shape[1])
         columns, centre_columns, wide = self._centres(shape[2])
 
-        # Equation 1: so many centres that, squares times area, the rate comes out.
+        # Gamma: so many centres that, squares times area, the rate comes out.
         area = ops.cast(shape[1] * shape[2], "float32")
         gamma = ops.convert_to_tensor(self._rate) * area / (high * wide * rows * columns)
         random = keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from keras_resnets.preparation import IMAGENET_MEAN
 from keras_resnets.training import policies
 from keras_resnets.training.augmentation import Augmentation
 
@@ -56,7 +57,8 @@ def augment_image(image: tf.Tensor, augmentation: Augmentation, seed: tf.Tensor)
     if augmentation.pca_lighting:
         image = pca_lighting(image, augmentation.pca_lighting, seeds[4])
     if augmentation.random_erasing:
-        image = random_erasing(image, augmentation.random_erasing, seeds[5])
+        chance, to = augmentation.random_erasing, augmentation.erased_to
+        image = random_erasing(image, chance, seeds[5], to)
     return image
 
 
@@ -99,11 +101,14 @@ def pca_lighting(image: tf.Tensor, std: float, seed: tf.Tensor) -> tf.Tensor:
     return tf.clip_by_value(image + policies.each_pixel(shift, image), 0, 255)
 
 
-def random_erasing(image: tf.Tensor, probability: float, seed: tf.Tensor) -> tf.Tensor:
-    """Turns a rectangle of the image into noise of the mean and deviation of photographs.
+def random_erasing(
+    image: tf.Tensor, probability: float, seed: tf.Tensor, to: str = "noise"
+) -> tf.Tensor:
+    """Turns a rectangle of the image into noise like photographs, or into their mean colour.
 
     Source:
-        Zhong et al., arXiv:1708.04896, with a noise for each pixel as in timm.
+        Zhong et al., arXiv:1708.04896; a noise for each pixel as in timm, ImageNet's mean colour as
+        in torchvision, whose default is 0 after normalisation.
     """
     whether_seed, size_seed, place_seed, noise_seed = tf.unstack(tf.random.split(seed, 4))
 
@@ -120,9 +125,12 @@ def random_erasing(image: tf.Tensor, probability: float, seed: tf.Tensor) -> tf.
         box = tf.sqrt(tf.stack([area * ratio, area / ratio]))
         centre = tf.random.stateless_uniform([2], place_seed)
         centre = box / 2 + centre * tf.maximum(1 - box, 0)
-        noise = tf.random.stateless_normal(image.shape, noise_seed, IMAGE_MEAN, IMAGE_STD)
+        if to == "mean":
+            content = policies.each_pixel(255 * tf.constant(IMAGENET_MEAN), image)
+        else:
+            content = tf.random.stateless_normal(image.shape, noise_seed, IMAGE_MEAN, IMAGE_STD)
         inside = _rectangle(image.shape[0], centre, box)[..., None]
-        return tf.where(inside, tf.clip_by_value(noise, 0, 255), image)
+        return tf.where(inside, tf.clip_by_value(content, 0, 255), image)
 
     chosen = tf.random.stateless_uniform([], whether_seed) < probability
     return tf.cond(chosen, erased, lambda: image)
@@ -175,7 +183,8 @@ def soft_labels(labels: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
 
     Source:
         Smoothing: Szegedy et al., arXiv:1512.00567, section 7. Hard targets: Wightman et al.,
-        arXiv:2110.00476, section 2.
+        arXiv:2110.00476. With a smoothing s a binary target is 1 - s + s / K or s / K of K classes,
+        as timm's values for "on" and "off" are.
     """
     if augmentation.hard_targets_above_zero:
         labels = tf.cast(labels > 0, labels.dtype)

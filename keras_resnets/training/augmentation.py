@@ -11,17 +11,23 @@ from keras_resnets.checks import (
     require,
     require_flag,
     require_not_negative,
+    require_one_of,
     require_ratio,
 )
+
+# Whose operations RandAugment has; see `policies.RAND_AUGMENT_FORMS`.
+RAND_AUGMENT_FORMS = ("paper", "timm", "timm_increasing")
+ERASED_TO = ("noise", "mean")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Augmentation:
     """What happens to training images and labels, in the order in which it happens.
 
-    An image is cropped, flipped, put through at most one policy (AutoAugment, RandAugment or
-    AugMix), jittered in colour and lighting, and erased in part; a batch is mixed; labels are
-    smoothed. The defaults are the crop and the flip that nearly every ImageNet recipe has.
+    An image is cropped, flipped, put through at most one policy (AutoAugment, RandAugment,
+    TrivialAugment or AugMix), jittered in colour and lighting, and erased in part; a batch is
+    mixed; labels are smoothed. The defaults are the crop and the flip that nearly every ImageNet
+    recipe has.
 
     Attributes:
         crop_scale: random resized crop: smallest and largest area, as fractions of the image.
@@ -34,18 +40,24 @@ class Augmentation:
         rand_augment: `(layers, magnitude)`: so many random operations an image, of a magnitude
             from 0 to 10 (Cubuk et al., arXiv:1909.13719).
         rand_augment_std: standard deviation of the magnitude, in the same units.
+        rand_augment_form: `"paper"` (14 operations with the identity among them, each that is drawn
+            is applied), `"timm_increasing"` (timm's 15, each applied with probability a half;
+            `inc1` there) or `"timm"` (the same 15, of which some grow weaker with the magnitude).
+        trivial_augment: TrivialAugment's one operation of uniform strength, in the wide ranges
+            (Mueller and Hutter, arXiv:2103.10158).
         aug_mix: AugMix's mixture of operation chains (Hendrycks et al., arXiv:1912.02781), without
             the consistency loss.
         color_jitter: brightness, contrast and saturation change by a factor within 1 +- this.
         pca_lighting: standard deviation of AlexNet's lighting noise along the principal components
             of ImageNet's colours; 0.1 is usual.
-        random_erasing: probability that a rectangle of the image becomes noise (Zhong et al.,
+        random_erasing: probability that a rectangle of the image is erased (Zhong et al.,
             arXiv:1708.04896).
+        erased_to: what is there then: `"noise"`, or `"mean"` for ImageNet's mean colour.
         mixup: alpha of MixUp's Beta(alpha, alpha) (Zhang et al., arXiv:1710.09412); 0 is off.
         cutmix: alpha of CutMix's (Yun et al., arXiv:1905.04899); 0 is off. With MixUp on as well,
             each batch gets one of the two, half and half.
         hard_targets_above_zero: every class in a mixture gets the target 1, for binary
-            cross-entropy (Wightman et al., arXiv:2110.00476, section 2).
+            cross-entropy (Wightman et al., arXiv:2110.00476).
         label_smoothing: share of the target that is spread evenly over all classes. This is the
             only place where labels are smoothed: the loss does not smooth them again.
 
@@ -64,10 +76,13 @@ class Augmentation:
     auto_augment: bool = False
     rand_augment: tuple[int, float] | None = None
     rand_augment_std: float = 0.0
+    rand_augment_form: str = "paper"
+    trivial_augment: bool = False
     aug_mix: bool = False
     color_jitter: float = 0.0
     pca_lighting: float = 0.0
     random_erasing: float = 0.0
+    erased_to: str = "noise"
     mixup: float = 0.0
     cutmix: float = 0.0
     hard_targets_above_zero: bool = False
@@ -80,8 +95,16 @@ class Augmentation:
                 object.__setattr__(self, key, tuple(value))
         self._check_crop()
         self._check_policy()
-        for key in ("flip", "auto_augment", "aug_mix", "hard_targets_above_zero"):
+        for key in (
+            "flip",
+            "auto_augment",
+            "trivial_augment",
+            "aug_mix",
+            "hard_targets_above_zero",
+        ):
             require_flag(**{key: getattr(self, key)})
+        require_one_of(RAND_AUGMENT_FORMS, rand_augment_form=self.rand_augment_form)
+        require_one_of(ERASED_TO, erased_to=self.erased_to)
         require_ratio(
             color_jitter=self.color_jitter,
             random_erasing=self.random_erasing,
@@ -137,11 +160,12 @@ class Augmentation:
         policies = {
             "auto_augment": self.auto_augment,
             "rand_augment": value,
+            "trivial_augment": self.trivial_augment,
             "aug_mix": self.aug_mix,
         }
         require(
             sum(map(bool, policies.values())) <= 1,
-            "at most one of auto_augment, rand_augment and aug_mix can be on",
+            "at most one of auto_augment, rand_augment, trivial_augment and aug_mix can be on",
             **policies,
         )
 

@@ -268,7 +268,7 @@ class Recorder(keras.callbacks.Callback):
         folder: of the run.
         progress: of the run; its history grows.
         loss: name of the weighted metric that is the loss.
-        patience: epochs without a better one after which training stops; None for never.
+        ran_out: whether training stops with the epoch that was put into the progress.
         on_best: called when an epoch is the best so far.
         writes: False on all but one of several machines.
     """
@@ -279,13 +279,13 @@ class Recorder(keras.callbacks.Callback):
         progress: Progress,
         *,
         loss: str,
-        patience: int | None,
+        ran_out: Callable[[], bool],
         on_best: Callable[[], None],
         writes: bool = True,
     ) -> None:
         super().__init__()
         self.folder, self.progress, self.loss = folder, progress, loss
-        self.patience, self.on_best, self.writes = patience, on_best, writes
+        self.ran_out, self.on_best, self.writes = ran_out, on_best, writes
         self.began = time.monotonic()
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
@@ -302,12 +302,11 @@ class Recorder(keras.callbacks.Callback):
         row |= {key: float(value) for key, value in logs.items() if key != "val_loss"}
         row["seconds"] = round(time.monotonic() - self.began, 2)
         self.progress.history.append(row)
-        best = best_epoch(self.progress.history)
-        if best == epoch + 1:
+        if best_epoch(self.progress.history) == epoch + 1:
             self.on_best()
         if self.writes:
             self.folder.write_csv("log.csv", self.progress.history)
-        if self.patience is not None and epoch + 1 - best >= self.patience:
+        if self.ran_out():
             self.model.stop_training = True
 
 

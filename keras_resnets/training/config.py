@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -39,9 +40,16 @@ class RunConfig:
         weights: what training starts from, as for `create_model`; None for random weights.
         freeze: keep everything up to this stage as it is, such as `"layer2"`; see
             `keras_resnets.freeze`.
+        teacher: a model whose outputs are learnt beside the labels, named as any other (an
+            architecture, a tag, the folder of a run, a file); `--set teacher_share=0.5` and
+            `teacher_temperature=2` say how much and how.
+        teacher_weights: weights of the teacher, where it is an architecture.
         accumulate: batches whose gradients are averaged for an update of the weights.
         class_weights: `"balanced"` (rarer classes count more, all together the same), or a weight
             for each class by name; on the command line a JSON file that maps names to weights.
+        time_budget: how long the run may take, such as `"50m"` or `"1h30m"`: the recipe's schedule
+            is fitted into the epochs that there is time for, by a short trial, before the
+            evaluation at the end.
         patience: stop after so many epochs without a better one: a higher validation accuracy, or
             as high and a lower loss.
         dtype: of the computation: `"float32"`, `"bfloat16"` or `"float16"`; variables are float32.
@@ -64,8 +72,11 @@ class RunConfig:
     recipe: Recipe
     weights: str | None = None
     freeze: str | None = None
+    teacher: str | None = None
+    teacher_weights: str | None = None
     accumulate: int = 1
     class_weights: str | Mapping[str, float] | None = None
+    time_budget: str | None = None
     patience: int | None = None
     dtype: str = "float32"
     jit: bool = False
@@ -81,13 +92,19 @@ class RunConfig:
     def __post_init__(self) -> None:
         # Paths hold in any folder, as a run may be resumed from another one.
         object.__setattr__(self, "data", specs.absolute(self.data))
-        object.__setattr__(self, "weights", self._absolute_weights())
+        object.__setattr__(self, "weights", _absolute_weights(self.model, self.weights))
+        self._find_teacher()
         if self.data_dir is not None and "://" not in self.data_dir:
             path = os.path.abspath(os.path.expanduser(self.data_dir))
             object.__setattr__(self, "data_dir", path)
         require_one_of(DTYPES, dtype=self.dtype)
         require(is_count(self.seed, 0), "seed must be an int from 0 up", seed=self.seed)
         require_count(accumulate=self.accumulate, keep=self.keep)
+        require(
+            self.time_budget is None or bool(self.seconds),
+            "time_budget must be hours, minutes and seconds, such as '50m' or '1h30m'",
+            time_budget=self.time_budget,
+        )
         for key in ("patience", "checkpoint_every"):
             value = getattr(self, key)
             require(
@@ -114,18 +131,36 @@ class RunConfig:
         return self.recipe.eval_image_size or self.recipe.image_size
 
     @property
+    def seconds(self) -> float | None:
+        """How long the run may take; None for no end."""
+        if self.time_budget is None:
+            return None
+        found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", str(self.time_budget))
+        parts = (int(part or 0) for part in found.groups()) if found else ()
+        return float(sum(part * unit for part, unit in zip(parts, (3600, 60, 1), strict=False)))
+
+    @property
     def effective_batch(self) -> int:
         """Images that one update of the weights rests on."""
         return self.recipe.batch_size * self.accumulate
 
-    def _absolute_weights(self) -> str | None:
-        """The absolute path of a file or folder of weights; a tag or an address as it is."""
-        from keras_resnets.weights import source
+    def _find_teacher(self) -> None:
+        """Makes the paths of a teacher absolute, too."""
+        from keras_resnets import catalog, loading
 
-        if source.named_checkpoint(self.model, self.weights) is not None or self.weights is None:
-            return self.weights
-        path = os.path.abspath(os.path.expanduser(self.weights))
-        return path if os.path.exists(path) else self.weights
+        require(
+            self.teacher is not None or self.teacher_weights is None,
+            "teacher_weights needs a teacher",
+            teacher_weights=self.teacher_weights,
+        )
+        if self.teacher is None:
+            return
+        if not loading.is_bare_name(self.teacher):
+            object.__setattr__(self, "teacher", _absolute(self.teacher))
+        elif self.teacher_weights is not None:
+            name = catalog.find_variant(self.teacher).name
+            weights = _absolute_weights(name, self.teacher_weights)
+            object.__setattr__(self, "teacher_weights", weights)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything in it as JSON has it; arrays by their shapes."""
@@ -137,6 +172,21 @@ class RunConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
         """The configuration that `as_dict` described; of arrays it knows the shapes alone."""
         return cls(**{**values, "recipe": Recipe(**values["recipe"])})
+
+
+def _absolute_weights(model: str, weights: str | None) -> str | None:
+    """The absolute path of a file or folder of weights; a tag or an address as it is."""
+    from keras_resnets.weights import source
+
+    if weights is None or source.named_checkpoint(model, weights) is not None:
+        return weights
+    return _absolute(weights)
+
+
+def _absolute(text: str) -> str:
+    """The absolute path of what exists; other words as they are."""
+    path = os.path.abspath(os.path.expanduser(text))
+    return path if os.path.exists(path) else text
 
 
 def _described(data: Any) -> str:

@@ -71,8 +71,8 @@ def load(
             - `"folder:PATH"`: a subfolder for each class, named after it, with images anywhere
               below. If PATH has a folder `train` of such class folders, that is the training split,
               and `validation` and `test` beside it are the others; usual names (`training`,
-              `valid`, `val`, `dev`, `testing`, `eval`) in any case of letters will do. Hidden
-              folders and those of systems are passed over.
+              `valid`, `val`, `dev`, `testing`, `eval`; `training_set`, `val2017`, `seg_test`) in
+              any case of letters will do. Hidden folders and those of systems are passed over.
             - `"tfds:NAME"`, `"tfds:NAME/CONFIG"` or `"tfds:NAME/CONFIG:VERSION"`: a data set
               that tensorflow-datasets has already prepared; nothing is downloaded. A colon may
               stand for the slash in front of CONFIG. Where it has no validation split, its test

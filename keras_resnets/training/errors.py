@@ -45,6 +45,13 @@ def explained(config: RunConfig) -> Iterator[None]:
         raise explanation from error
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a backend says that something does not fit into a device's memory."""
+    text = f"{type(error).__name__}: {error}"
+    signs = ("ResourceExhausted", "RESOURCE_EXHAUSTED", "MemoryError")
+    return any(sign in text for sign in signs)
+
+
 def _explanation(error: Exception, config: RunConfig) -> Exception | None:
     text = f"{type(error).__name__}: {error}"
     if keras.backend.backend() == "jax" and re.search("Gloo|NCCL|CoordinationService", text):
@@ -60,7 +67,7 @@ def _explanation(error: Exception, config: RunConfig) -> Exception | None:
         )
     if isinstance(error, (DivergedError, ValueError, OSError)):
         return None
-    if any(sign in text for sign in ("ResourceExhausted", "RESOURCE_EXHAUSTED", "MemoryError")):
+    if is_out_of_memory(error):
         return OutOfMemory(
             f"a batch of {config.recipe.batch_size} images of {config.recipe.image_size} pixels "
             "does not fit into the device's memory. Try a smaller batch_size with accumulate (half "

@@ -118,6 +118,7 @@ def evaluate(
     *,
     batch_size: int,
     preparation: Preparation | None = None,
+    flip: bool = False,
     worst: int = 16,
 ) -> Evaluation:
     """Runs a model once over every image of a split.
@@ -127,6 +128,7 @@ def evaluate(
         examples: the split, whole; see `data.load`.
         batch_size: images a step; it changes nothing but the speed.
         preparation: how images are resized and cropped; default: the classifier's.
+        flip: average the probabilities of each image and of its mirror image.
         worst: how many of the worst images are kept.
 
     Raises:
@@ -153,6 +155,8 @@ def evaluate(
     for images, labels, weights in read(batches):
         images = np.asarray(images)
         probabilities = classifier.probabilities(images)
+        if flip:
+            probabilities = (probabilities + classifier.probabilities(images[:, :, ::-1])) / 2
         real = np.asarray(weights) > 0
         batch_ids = list(itertools.islice(ids, len(real)))
         # Stable, so that equal probabilities stay in the classes' order.
@@ -187,7 +191,11 @@ def _ids(examples: Examples) -> Iterator[str]:
 
 
 def match_classes(
-    examples: Examples, known: Sequence[tuple[str, str]] | None, classes: int
+    examples: Examples,
+    known: Sequence[tuple[str, str]] | None,
+    classes: int,
+    *,
+    of: str = "model",
 ) -> tuple[tuple[str, ...], list[int]]:
     """Which output of a model stands for each class of the data: that of the same name.
 
@@ -197,6 +205,7 @@ def match_classes(
         known: label and description of each output, as in `Classifier`. Where they are not known,
             classes are matched by their places, and have to be as many.
         classes: how many outputs the model has.
+        of: what a message calls the model.
 
     Returns:
         Names of the model's outputs, and the number of the output of each class of the data.
@@ -205,11 +214,11 @@ def match_classes(
         ValueError: if the data has a class that the model does not have.
     """
     theirs = examples.class_names
-    rule = "model must have the classes of the data"
+    rule = f"{of} must have the classes of the data"
     if known is None or examples.numbered:
         require(
             len(theirs) == classes or (examples.numbered and len(theirs) < classes),
-            f"{rule}; {examples.name} has {len(theirs)} and the model {classes}",
+            f"{rule}; {examples.name} has {len(theirs)} and the {of} {classes}",
             classes=listed(theirs),
         )
         names = tuple(label for label, _ in known) if known else theirs

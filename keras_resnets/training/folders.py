@@ -12,7 +12,7 @@ import numpy as np
 from keras_resnets.checks import listed, require
 from keras_resnets.training import sources
 from keras_resnets.training.sources import IndexedSource
-from keras_resnets.training.splits import Splits, split_called, warn_left_out
+from keras_resnets.training.splits import Splits, split_of_folder, warn_left_out
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp")
 CLASSES_FILE = "classes.txt"
@@ -27,7 +27,10 @@ _OF_SYSTEMS = {
     "$recycle.bin",
     "desktop.ini",
     "lost+found",
+    "network trash folder",
+    "recycler",
     "system volume information",
+    "temporary items",
     "thumbs",
     "thumbs.db",
 }
@@ -79,8 +82,8 @@ def _split_folders(path: pathlib.Path) -> dict[str, pathlib.Path]:
     children = subfolders(path)
     named = collections.defaultdict(list)
     for child in children:
-        if (split := split_called(child.name)) and subfolders(child):
-            named[split].append(child)
+        if (split := split_of_folder(child.name)) and subfolders(child):
+            named[split].append(_opened(child))
     if "train" not in named:
         _check_classes(path, children, [child for found in named.values() for child in found])
         return {"train": path}
@@ -91,7 +94,8 @@ def _split_folders(path: pathlib.Path) -> dict[str, pathlib.Path]:
             folders=[folder.name for folder in found],
         )
     folders = {split: found for split, [found] in named.items()}
-    unused = [child.name for child in children if child not in folders.values()]
+    read = {folder.relative_to(path).parts[0] for folder in folders.values()}
+    unused = [child.name for child in children if child.name not in read]
     warn_left_out(
         f"folders beside {folders['train'].name}",
         unused,
@@ -99,6 +103,14 @@ def _split_folders(path: pathlib.Path) -> dict[str, pathlib.Path]:
         "for each class.",
     )
     return folders
+
+
+def _opened(folder: pathlib.Path) -> pathlib.Path:
+    """The folder of a split, or the one of its name in it, where an archive was unpacked twice."""
+    match subfolders(folder):
+        case [inner] if split_of_folder(inner.name) == split_of_folder(folder.name):
+            return inner if subfolders(inner) else folder
+    return folder
 
 
 def _check_classes(
@@ -113,6 +125,12 @@ def _check_classes(
         splits=[folder.name for folder in like_splits],
     )
     inner = [[child.name for child in subfolders(folder)] for folder in folders]
+    require(
+        len(folders) != 1 or None in map(split_of_folder, inner[0]) or not inner[0],
+        "the folder must be the one that holds those of splits or classes; name the folder in it",
+        folder=str(path),
+        holds=[folder.name for folder in folders],
+    )
     if len(folders) < 2 or len(inner[0]) < 2 or any(names != inner[0] for names in inner):
         return
     file = path / CLASSES_FILE
@@ -121,7 +139,7 @@ def _check_classes(
         if {folder.name for folder in folders} == {name.strip() for name in names} - {""}:
             return
     rule = "folders that hold equal folders are no classes"
-    below = {split_called(name) for name in inner[0]}
+    below = {split_of_folder(name) for name in inner[0]}
     require(
         None in below,
         f"{rule}. Put the folders of splits above those of classes: "

@@ -12,16 +12,24 @@ included; torchvision's recipe exempts batch norms and decays the classifier's b
 
 With momentum m the coupled decay is itself gathered up by the momentum, to d w / (1 - m) at last:
 with m = 0.9 Keras' decoupled decay of the same d would be ten times too weak.
+
+Each can give variables learning rates of their own, as fractions of the common one; whatever the
+learning rate multiplies follows, decoupled decay included.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
+from keras_resnets.checks import require
+from keras_resnets.graph.backbone import find_backbone, level_layers
+from keras_resnets.names import in_head
 from keras_resnets.training.recipe import Recipe
 
 
@@ -38,13 +46,89 @@ def decayed_variables(model: keras.Model) -> list[keras.Variable]:
     return [variable for variable in model.trainable_variables if is_decayed(variable)]
 
 
+def stage_scales(model: keras.Model, decay: float) -> dict[str, float]:
+    """Learning rates by stage, as fractions of the classifier's: `decay` from each to the next.
+
+    A stage ends with a level of the feature pyramid (`feature_levels`). Of a ResNet-50 the
+    classifier has 1, `layer4` the decay, `layer3` its square, and the stem its fifth power.
+
+    Args:
+        model: with a backbone of this package in its own graph; what is frozen is left out.
+        decay: 1 for one learning rate.
+
+    Returns:
+        The fraction of each trainable variable by its path; nothing where the decay is 1.
+
+    Raises:
+        ValueError: if all that trains is of one stage.
+
+    Source:
+        Layer-wise learning rates: Howard and Ruder, arXiv:1801.06146, section 3.2; by stage as in
+        timm's `param_groups_layer_decay`.
+    """
+    if decay == 1:
+        return {}
+    backbone = find_backbone(model)
+    ends = set(map(id, level_layers(backbone)[""].values()))
+    scales, stage = {}, 0
+    for layer in backbone.layers:  # Whatever reads a layer comes behind it.
+        stage += id(layer) in ends
+        below = 0 if in_head(layer.name) else len(ends) - min(stage, len(ends) - 1)
+        scales |= {variable.path: decay**below for variable in layer.trainable_variables}
+    require(
+        len(set(scales.values())) > 1,
+        "layer_decay needs two stages or more that train; freeze less, or leave it out",
+        layer_decay=decay,
+        trained_variables=len(scales),
+    )
+    return scales
+
+
+class _ScaledByVariable:
+    """What the optimizers below share: learning rates that differ by variable.
+
+    Args:
+        scales: fractions of the learning rate by the variables' paths; what it lacks has all of it.
+    """
+
+    def __init__(self, *args: Any, scales: Mapping[str, float] | None = None, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.scales = dict(scales or {})
+
+    def build(self, variables):
+        super().build(variables)
+        # By identity, because inside `update_step` TensorFlow hands over its own variables.
+        self.scale_of = {
+            id(part): self.scales.get(variable.path, 1.0)
+            for variable in (variables if self.scales else ())
+            for part in _parts(variable)
+        }
+
+    def scaled(self, learning_rate, variable):
+        """The learning rate of a variable."""
+        return learning_rate * self.scale_of[id(variable)] if self.scales else learning_rate
+
+    def get_config(self):
+        return {**super().get_config(), "scales": dict(self.scales)}
+
+
+def _parts(variable: keras.Variable) -> list:
+    """What stands for a variable in `update_step`: on TensorFlow its own, one a device."""
+    if keras.backend.backend() != "tensorflow":
+        return [variable]
+    import tensorflow as tf
+
+    return list(tf.distribute.get_strategy().experimental_local_results(variable.value))
+
+
 @keras.saving.register_keras_serializable(package="keras_resnets")
-class CoupledSGD(keras.optimizers.SGD):
+class CoupledSGD(_ScaledByVariable, keras.optimizers.SGD):
     """SGD with momentum and the papers' weight decay: `l2` times the kernel joins its gradient.
 
     Args:
         learning_rate: float or schedule.
         l2: strength of the decay.
+        scales: fractions of the learning rate by variable; see `stage_scales`.
         **kwargs: those of `keras.optimizers.SGD`; `weight_decay`, its decoupled kind, stays out.
 
     Source:
@@ -59,14 +143,14 @@ class CoupledSGD(keras.optimizers.SGD):
         """One variable's update; gradients are already averaged, accumulated and clipped."""
         if self.l2 and is_decayed(variable):
             gradient = ops.cast(gradient, variable.dtype) + self.l2 * variable
-        super().update_step(gradient, variable, learning_rate)
+        super().update_step(gradient, variable, self.scaled(learning_rate, variable))
 
     def get_config(self):
         return {**super().get_config(), "l2": self.l2}
 
 
 @keras.saving.register_keras_serializable(package="keras_resnets")
-class DecayedLamb(keras.optimizers.Lamb):
+class DecayedLamb(_ScaledByVariable, keras.optimizers.Lamb):
     """LAMB with the decay inside the update that the trust ratio scales.
 
     Keras' own shrinks the weights beside the update instead. Like timm's, with which the recipes
@@ -76,10 +160,11 @@ class DecayedLamb(keras.optimizers.Lamb):
     Args:
         learning_rate: float or schedule.
         decay: strength of the decay.
+        scales: fractions of the learning rate by variable; see `stage_scales`.
         **kwargs: those of `keras.optimizers.Lamb`; `weight_decay` stays out.
 
     Source:
-        You et al., arXiv:1904.00962, algorithm 2.
+        You et al., arXiv:1904.00962; its update as in timm's Lamb.
     """
 
     def __init__(self, learning_rate=0.001, *, decay: float = 0.0, **kwargs) -> None:
@@ -101,14 +186,15 @@ class DecayedLamb(keras.optimizers.Lamb):
             update = update * ops.where(
                 either_zero, 1.0, size / ops.where(either_zero, 1.0, length)
             )
-        self.assign(variable, weights - ops.cast(learning_rate, weights.dtype) * update)
+        rate = ops.cast(self.scaled(learning_rate, variable), weights.dtype)
+        self.assign(variable, weights - rate * update)
 
     def get_config(self):
         return {**super().get_config(), "decay": self.decay}
 
 
 @keras.saving.register_keras_serializable(package="keras_resnets")
-class DecayedAdamW(keras.optimizers.Adam):
+class DecayedAdamW(_ScaledByVariable, keras.optimizers.Adam):
     """AdamW that knows by itself what it decays: kernels shrink by `rate * decay` beside the step.
 
     Keras' own has to be told which variables to leave alone and forgets them when it is saved: a
@@ -117,6 +203,7 @@ class DecayedAdamW(keras.optimizers.Adam):
     Args:
         learning_rate: float or schedule.
         decay: strength of the decay.
+        scales: fractions of the learning rate by variable; see `stage_scales`.
         **kwargs: those of `keras.optimizers.Adam`; `weight_decay` stays out.
 
     Source:
@@ -129,6 +216,7 @@ class DecayedAdamW(keras.optimizers.Adam):
 
     def update_step(self, gradient, variable, learning_rate):
         """One variable's update; gradients are already averaged, accumulated and clipped."""
+        learning_rate = self.scaled(learning_rate, variable)
         if self.decay and is_decayed(variable):
             rate = ops.cast(learning_rate, variable.dtype)
             self.assign_sub(variable, rate * self.decay * ops.convert_to_tensor(variable))
@@ -143,7 +231,11 @@ def _norm(values):
 
 
 def make_optimizer(
-    recipe: Recipe, learning_rate: float | LearningRateSchedule, *, accumulate: int = 1
+    recipe: Recipe,
+    learning_rate: float | LearningRateSchedule,
+    *,
+    accumulate: int = 1,
+    scales: Mapping[str, float] | None = None,
 ) -> keras.optimizers.Optimizer:
     """The optimizer of a recipe.
 
@@ -151,6 +243,7 @@ def make_optimizer(
         recipe: see `Recipe`.
         learning_rate: a float or a schedule; see `schedules.learning_rate`.
         accumulate: batches whose gradients are averaged before the weights move.
+        scales: fractions of the learning rate by variable; see `stage_scales`.
 
     Returns:
         A Keras optimizer. The moving average of the weights is not its business: Keras' would leave
@@ -160,6 +253,7 @@ def make_optimizer(
         learning_rate=learning_rate,
         global_clipnorm=recipe.clip_norm,
         gradient_accumulation_steps=accumulate if accumulate > 1 else None,
+        scales=scales,
     )
     if recipe.optimizer == "sgd":
         return CoupledSGD(

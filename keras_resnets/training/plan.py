@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 import keras
 
-from keras_resnets.training import distribute
+from keras_resnets.training import distribute, fitting
 from keras_resnets.training.config import RunConfig
 from keras_resnets.training.distribute import Placement
 from keras_resnets.training.environment import environment
@@ -25,10 +26,13 @@ def plan(config: RunConfig, placement: Placement | None = None) -> dict[str, Any
     """
     with environment(config):
         placement = placement or distribute.place(distribute.find_processes())
+        config = fitting.fitted(config, lambda told: Run(told, placement), time.monotonic())
         run = Run(config, placement)
         trained = run.model.trainable_variables
         memory = estimated_memory(run.model, config, placement.replicas)
     return {
+        "images a step": config.recipe.batch_size,
+        "epochs": config.recipe.epochs,
         "images": {split: examples.count for split, examples in run.examples.items()},
         "classes": run.classes,
         "devices": placement.replicas,

@@ -1,4 +1,4 @@
-"""AutoAugment, RandAugment and AugMix: random operations on a single image.
+"""AutoAugment, RandAugment, TrivialAugment and AugMix: random operations on a single image.
 
 The operations are PIL's, as in the papers, on float32 images (S, S, 3) from 0 to 255 of whole
 values; after each, values are whole again. `tf.image` has the colour ones only for whole batches of
@@ -22,15 +22,17 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, PIL's gray.
 
 def apply(image: tf.Tensor, augmentation: Augmentation, seed: tf.Tensor) -> tf.Tensor:
     """The policy that the settings name, if they name one."""
-    if not (augmentation.auto_augment or augmentation.rand_augment or augmentation.aug_mix):
-        return image
-    image = tf.round(image)
     if augmentation.auto_augment:
-        return auto_augment(image, seed)
+        return auto_augment(tf.round(image), seed)
+    if augmentation.trivial_augment:
+        return trivial_augment(tf.round(image), seed)
     if augmentation.aug_mix:
-        return aug_mix(image, seed)
-    layers, magnitude = augmentation.rand_augment
-    return rand_augment(image, layers, magnitude, augmentation.rand_augment_std, seed)
+        return aug_mix(tf.round(image), seed)
+    if augmentation.rand_augment:
+        layers, magnitude = augmentation.rand_augment
+        std, form = augmentation.rand_augment_std, augmentation.rand_augment_form
+        return rand_augment(tf.round(image), layers, magnitude, std, seed, form)
+    return image
 
 
 # Operations ---------------------------------------------------------------------------------------
@@ -78,6 +80,11 @@ def invert(image: tf.Tensor) -> tf.Tensor:
 def solarize(image: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
     """Inverts values from the threshold up."""
     return tf.where(image < threshold, image, 255 - image)
+
+
+def solarize_add(image: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
+    """Makes the darker half of the values brighter."""
+    return tf.where(image < 128, tf.minimum(image + amount, 255), image)
 
 
 def posterize(image: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
@@ -153,15 +160,17 @@ def rotate(image: tf.Tensor, degrees: tf.Tensor) -> tf.Tensor:
 
 
 # Operations by name, at a level from 0 (weakest) to 1 (strongest), with a sign of 1 or -1 for those
-# that have a direction. Magnitudes are those of AutoAugment's table 6 (Cubuk et al.,
-# arXiv:1805.09501), translation being 150 of the 331 pixels there. Implementations differ in what
-# the table leaves open, and these are a choice among them:
+# that have a direction. Magnitudes are those of AutoAugment (Cubuk et al., arXiv:1805.09501),
+# translation being 150 of the 331 pixels there. Implementations differ in what the paper leaves
+# open, and these are a choice among them:
 #
 # - Solarize and Posterize grow stronger with the level, as in torchvision (8 to 4 bits). In timm's
 #   original form they grow weaker: it keeps 4 to 8 bits and inverts from 0 to 256.
 # - Color, Contrast and Sharpness of AutoAugment have the factor 0.1 + 1.8 level, so that a middle
 #   level changes nothing, as in timm and in the code of ResNeSt's authors. torchvision has
 #   1 +- 0.9 level, which RandAugment has here.
+#
+# Where a transform looks outside the image all of them see gray; torchvision's is black there.
 Operation = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 GEOMETRIC: dict[str, Operation] = {
     "ShearX": lambda image, level, sign: shear_x(image, 0.3 * level * sign),
@@ -201,7 +210,59 @@ RAND_AUGMENT: dict[str, Operation] = {
     **TONE,
     **ENHANCE_BOTH_WAYS,
 }
-AUG_MIX: dict[str, Operation] = {**GEOMETRIC, **TONE}
+# timm's RandAugment, in the order of its list. Posterize leaves 4 bits at most.
+TIMM: dict[str, Operation] = {
+    "AutoContrast": TONE["AutoContrast"],
+    "Equalize": TONE["Equalize"],
+    "Invert": AUTO_AUGMENT["Invert"],
+    "Rotate": GEOMETRIC["Rotate"],
+    "Posterize": lambda image, level, sign: posterize(image, tf.floor(4 * level)),
+    "Solarize": lambda image, level, sign: solarize(image, tf.floor(256 * level)),
+    "SolarizeAdd": lambda image, level, sign: solarize_add(image, tf.floor(110 * level)),
+    **ENHANCE_FROM_WEAK,
+    "Brightness": lambda image, level, sign: brightness(image, 0.1 + 1.8 * level),
+    "ShearX": GEOMETRIC["ShearX"],
+    "ShearY": GEOMETRIC["ShearY"],
+    "TranslateX": lambda image, level, sign: translate_x(image, 0.45 * level * sign),
+    "TranslateY": lambda image, level, sign: translate_y(image, 0.45 * level * sign),
+}
+TIMM_INCREASING: dict[str, Operation] = {
+    **TIMM,
+    "Posterize": lambda image, level, sign: posterize(image, 4 - tf.floor(4 * level)),
+    "Solarize": lambda image, level, sign: solarize(image, 256 - tf.floor(256 * level)),
+    **ENHANCE_BOTH_WAYS,
+}
+# Whose operations RandAugment has, and how probably one that was drawn is applied.
+RAND_AUGMENT_FORMS = {
+    "paper": (RAND_AUGMENT, 1.0),
+    "timm": (TIMM, 0.5),
+    "timm_increasing": (TIMM_INCREASING, 0.5),
+}
+# torchvision's TrivialAugmentWide; a translation is of so many pixels at any size.
+TRIVIAL_AUGMENT: dict[str, Operation] = {
+    "Identity": RAND_AUGMENT["Identity"],
+    "ShearX": lambda image, level, sign: shear_x(image, 0.99 * level * sign),
+    "ShearY": lambda image, level, sign: shear_y(image, 0.99 * level * sign),
+    "TranslateX": lambda image, level, sign: translate_x(image, 32 / image.shape[1] * level * sign),
+    "TranslateY": lambda image, level, sign: translate_y(image, 32 / image.shape[0] * level * sign),
+    "Rotate": lambda image, level, sign: rotate(image, 135 * level * sign),
+    "Brightness": lambda image, level, sign: brightness(image, 1 + 0.99 * level * sign),
+    "Color": lambda image, level, sign: color(image, 1 + 0.99 * level * sign),
+    "Contrast": lambda image, level, sign: contrast(image, 1 + 0.99 * level * sign),
+    "Sharpness": lambda image, level, sign: sharpness(image, 1 + 0.99 * level * sign),
+    "Posterize": lambda image, level, sign: posterize(image, 8 - tf.round(6 * level)),
+    "Solarize": lambda image, level, sign: solarize(image, 255 * (1 - level)),
+    "AutoContrast": TONE["AutoContrast"],
+    "Equalize": TONE["Equalize"],
+}
+# AugMix's authors keep fewer bits than AutoAugment and move an image by less.
+AUG_MIX: dict[str, Operation] = {
+    **GEOMETRIC,
+    "TranslateX": lambda image, level, sign: translate_x(image, 1 / 3 * level * sign),
+    "TranslateY": lambda image, level, sign: translate_y(image, 1 / 3 * level * sign),
+    **TONE,
+    "Posterize": lambda image, level, sign: posterize(image, 4 - tf.floor(4 * level)),
+}
 
 
 def _one_of(
@@ -224,8 +285,8 @@ def _one_of(
 # Policies -----------------------------------------------------------------------------------------
 
 # AutoAugment's ImageNet policy: each row two operations with their probability in tenths and their
-# level from 0 to 9. Cubuk et al., arXiv:1805.09501, table 9. Levels of operations that have none
-# are left at 0, and repeated rows are the paper's.
+# level from 0 to 9. Cubuk et al., arXiv:1805.09501, the table of the policy for ImageNet. Levels of
+# operations that have none are left at 0, and repeated rows are the paper's.
 IMAGENET_POLICY = """
     Posterize    4 8    Rotate       6 9
     Solarize     6 5    AutoContrast 6 0
@@ -291,25 +352,50 @@ def auto_augment(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def rand_augment(
-    image: tf.Tensor, layers: int, magnitude: float, magnitude_std: float, seed: tf.Tensor
+    image: tf.Tensor,
+    layers: int,
+    magnitude: float,
+    magnitude_std: float,
+    seed: tf.Tensor,
+    form: str = "paper",
 ) -> tf.Tensor:
-    """So many operations, each drawn anew from the paper's 14, at a magnitude from 0 to 10.
+    """So many operations, each drawn anew, at a magnitude from 0 to 10.
 
-    Every one is applied. timm's form has Invert and SolarizeAdd in place of Identity and applies
-    each operation with probability a half, so that an image of its has about half as many.
+    Each is applied with the probability that `RAND_AUGMENT_FORMS` states for the form.
 
     Source:
-        Cubuk et al., arXiv:1909.13719. As in timm's "increasing" form, a larger magnitude is
-        always a larger change, in either direction.
+        Cubuk et al., arXiv:1909.13719. In the form "paper" a larger magnitude is always a larger
+        change, in either direction. The others: `rand_augment_ops` in timm/data/auto_augment.py.
     """
+    operations, probability = RAND_AUGMENT_FORMS[form]
     chosen_seed, level_seed, sign_seed = tf.unstack(tf.random.split(seed, 3))
-    chosen = tf.random.stateless_uniform([layers], chosen_seed, 0, len(RAND_AUGMENT), tf.int32)
+    chosen = tf.random.stateless_uniform([layers], chosen_seed, 0, len(operations), tf.int32)
     levels = tf.random.stateless_normal([layers], level_seed, magnitude, magnitude_std)
     levels = tf.clip_by_value(levels / 10, 0, 1)
     signs = _signs([layers], sign_seed)
+    applied = tf.random.stateless_uniform([layers], tf.random.fold_in(seed, 3)) < probability
     for layer in range(layers):
-        image = _one_of(RAND_AUGMENT, chosen[layer], image, levels[layer], signs[layer])
+        image = tf.cond(
+            applied[layer],
+            lambda image=image, layer=layer: _one_of(
+                operations, chosen[layer], image, levels[layer], signs[layer]
+            ),
+            lambda image=image: image,
+        )
     return image
+
+
+def trivial_augment(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """One operation of 14, at one of 31 levels, all equally likely.
+
+    Source:
+        Mueller and Hutter, arXiv:2103.10158, in the wide ranges, as torchvision has them.
+    """
+    chosen_seed, level_seed, sign_seed = tf.unstack(tf.random.split(seed, 3))
+    chosen = tf.random.stateless_uniform([], chosen_seed, 0, len(TRIVIAL_AUGMENT), tf.int32)
+    level = tf.random.stateless_uniform([], level_seed, 0, 31, tf.int32) / 30
+    sign = _signs([], sign_seed)
+    return _one_of(TRIVIAL_AUGMENT, chosen, image, tf.cast(level, tf.float32), sign)
 
 
 def aug_mix(
@@ -320,10 +406,8 @@ def aug_mix(
     Shares are drawn from Dirichlet(1, ..., 1) and Beta(1, 1), levels from 0.1 to `severity` of 10.
 
     Source:
-        Hendrycks et al., arXiv:1912.02781, algorithm 1 and appendix B; without the consistency
-        loss. Ranges are AutoAugment's here. The authors' code keeps 4 bits less 0.4 a level, 4 or 3
-        at this severity where 8 or 7 are kept here, and translates by up to a third of the side in
-        place of 45 %.
+        Hendrycks et al., arXiv:1912.02781, and google-research/augmix for the ranges; without the
+        consistency loss.
     """
     seeds = tf.unstack(tf.random.split(seed, 6))
     shares = -tf.math.log(1 - tf.random.stateless_uniform([width], seeds[0]))

@@ -18,12 +18,14 @@ from keras_resnets.checks import (
     require_not_negative,
     require_one_of,
     require_rate,
+    require_ratio,
 )
 from keras_resnets.training.augmentation import Augmentation
 
 OPTIMIZERS = ("sgd", "lamb", "adamw")
 SCHEDULES = ("cosine", "steps", "constant")
 LOSSES = ("cross_entropy", "binary_cross_entropy")
+AUTO = "auto"  # The batch that a device holds, found before training.
 BATCH_SCALINGS = ("linear", "sqrt", "none")
 
 
@@ -45,19 +47,25 @@ class Recipe:
         augmentation: what happens to training images and labels.
 
         epochs: passes over the training images.
-        batch_size: images a step, over all devices and machines.
+        batch_size: images a step, over all devices and machines; `"auto"` for as many as fit, found
+            before training, to within an eighth.
         optimizer: `"sgd"` (momentum, coupled decay), `"lamb"` or `"adamw"`.
         learning_rate: the highest, for a batch of `reference_batch_size`.
         reference_batch_size: the batch that the learning rate was chosen for.
         batch_scaling: how the learning rate follows the batch: `"linear"` (Goyal et al.,
             arXiv:1706.02677), `"sqrt"` or `"none"`. What counts is the effective batch: images a
             step times accumulated steps.
+        layer_decay: by what a stage's learning rate is smaller than that of the one behind it, the
+            classifier having all of it; 1 for one learning rate. Usual in fine-tuning: 0.65 to 0.9.
         momentum: of SGD; the decay of the first moment for the others.
         nesterov: whether SGD looks ahead (Nesterov's momentum).
         weight_decay: of convolution and dense kernels; nothing else is decayed.
         clip_norm: largest global norm of the gradient; None for no clipping.
         loss: `"cross_entropy"` (softmax) or `"binary_cross_entropy"` (a sigmoid a class, mean over
             the classes).
+        teacher_share: of a teacher's outputs in the loss, where a run has one.
+        teacher_temperature: what both networks' logits are divided by there; higher ones say more
+            of the unlikely classes.
 
         schedule: of the learning rate after warm-up: `"cosine"` (half a period, Loshchilov and
             Hutter, arXiv:1608.03983), `"steps"` or `"constant"`. It moves every step, by formula.
@@ -98,16 +106,19 @@ class Recipe:
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
 
     epochs: int
-    batch_size: int
+    batch_size: int | str
     optimizer: str = "sgd"
     learning_rate: float
     reference_batch_size: int
     batch_scaling: str = "linear"
+    layer_decay: float = 1.0
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float
     clip_norm: float | None = None
     loss: str = "cross_entropy"
+    teacher_share: float = 0.5
+    teacher_temperature: float = 2.0
 
     schedule: str = "cosine"
     warmup_epochs: float = 0.0
@@ -131,8 +142,13 @@ class Recipe:
         object.__setattr__(
             self, "by_model", tuple((pattern, changes) for pattern, changes in self.by_model)
         )
-        for key in ("image_size", "epochs", "batch_size", "reference_batch_size", "ema_every"):
+        for key in ("image_size", "epochs", "reference_batch_size", "ema_every"):
             require_count(**{key: getattr(self, key)})
+        require(
+            self.batch_size == AUTO or is_count(self.batch_size),
+            "batch_size must be a positive int, or 'auto'",
+            batch_size=self.batch_size,
+        )
         require(
             self.eval_image_size is None or is_count(self.eval_image_size),
             "eval_image_size must be a positive int, or None for image_size",
@@ -161,10 +177,13 @@ class Recipe:
         )
 
     def _check_numbers(self) -> None:
-        for key in ("learning_rate", "crop_pct"):
+        require_ratio(teacher_share=self.teacher_share)
+        for key in ("learning_rate", "crop_pct", "layer_decay", "teacher_temperature"):
             value = getattr(self, key)
             require(is_number(value) and value > 0, f"{key} must be above 0", **{key: value})
-        require(self.crop_pct <= 1, "crop_pct must be at most 1", crop_pct=self.crop_pct)
+        for key in ("crop_pct", "layer_decay"):
+            value = getattr(self, key)
+            require(value <= 1, f"{key} must be at most 1", **{key: value})
         for key in ("momentum", "drop_path", "drop_block", "ema"):
             require_rate(**{key: getattr(self, key)})
         require(
@@ -192,6 +211,17 @@ class Recipe:
         ratio = batch_size / self.reference_batch_size
         power = {"linear": 1.0, "sqrt": 0.5, "none": 0.0}[self.batch_scaling]
         return self.learning_rate * ratio**power
+
+    def stretched(self, epochs: int) -> Recipe:
+        """This recipe in so many epochs: warm-up and steps move with them."""
+        ratio = epochs / self.epochs
+        steps = {max(round(epoch * ratio), 1) for epoch in self.step_epochs}
+        return dataclasses.replace(
+            self,
+            epochs=epochs,
+            warmup_epochs=self.warmup_epochs * ratio,
+            step_epochs=tuple(sorted(steps)),
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Everything in it, for JSON; `Recipe(**recipe.as_dict())` is the same recipe."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from keras_resnets.checks import require
 from keras_resnets.training.config import RunConfig
+from keras_resnets.training.fitting import as_before
 from keras_resnets.training.run_folder import RunFolder
 
 
@@ -35,7 +36,8 @@ def stored_config(folder: RunFolder) -> RunConfig:
 
 def check_same(folder: RunFolder, config: RunConfig) -> None:
     """Raises a ValueError unless the run in a folder was told the same."""
-    before, now = _flat(stored_config(folder).as_dict()), _flat(config.as_dict())
+    stored = stored_config(folder)
+    before, now = (_flat(told.as_dict()) for told in (stored, as_before(config, stored)))
     changes = [
         f"{key}: {before.get(key)!r} -> {now.get(key)!r}"
         for key in sorted(before.keys() | now.keys())

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import os
+import time
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +20,15 @@ import keras
 from keras_resnets.checks import require
 from keras_resnets.graph.freeze import freeze
 from keras_resnets.loading import locate
-from keras_resnets.training import checkpoints, data, distribute, evaluate, resuming, schedules
+from keras_resnets.training import (
+    checkpoints,
+    data,
+    distribute,
+    evaluate,
+    fitting,
+    resuming,
+    schedules,
+)
 from keras_resnets.training.batches import (
     evaluation_batches,
     evaluation_steps,
@@ -41,8 +50,9 @@ from keras_resnets.training.distribute import Placement
 from keras_resnets.training.environment import environment, versions
 from keras_resnets.training.errors import DivergedError, Interrupted, explained
 from keras_resnets.training.evaluate import Evaluation
-from keras_resnets.training.optimizers import make_optimizer
+from keras_resnets.training.optimizers import make_optimizer, stage_scales
 from keras_resnets.training.run_folder import RunFolder
+from keras_resnets.training.teacher import with_teacher
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +105,7 @@ def train(
     >>> train(resolve("digits", recipe="quick"), "runs/digits").evaluation.top1
     0.98
     """
-    folder = RunFolder(out)
+    folder, began = RunFolder(out), time.monotonic()
     placement = placement or distribute.place(distribute.find_processes())
     stopped = (DivergedError, Interrupted)
     with (
@@ -105,6 +115,10 @@ def train(
         _held(folder, config, resume, placement),
     ):
         last = checkpoints.load_last(folder.checkpoints) if resume else None
+        if resume:
+            config = fitting.as_before(config, resuming.stored_config(folder))
+        else:
+            config = fitting.fitted(config, lambda told: Run(told, placement), began)
         run = Run(config, placement, last)
         if placement.is_main:
             found = data.described(*run.examples.values())
@@ -115,7 +129,7 @@ def train(
             folder.write_json("config.json", config.as_dict())
             folder.write_json("classes.json", run.examples["train"].class_names)
             folder.write_json("versions.json", versions(placement) | {"data": found})
-        progress = run.fit(folder, verbose)
+        progress = run.fit(folder, verbose, began)
         evaluation = _finish(config, folder, progress) if placement.is_main else None
         placement.highest(0)  # Nobody ends while the first still evaluates.
     return RunResult(folder, progress.history, evaluation)
@@ -174,8 +188,14 @@ class Run:
         )
         self.steps_per_epoch = steps_per_epoch(self.examples["train"], self.local_batch)
         self.class_weights = _class_weights(config, self.examples["train"])
+        self.make_model()
+
+    def make_model(self) -> None:
+        """Builds and compiles the model, a new one where there is one."""
+        config, placement = self.config, self.placement
         with placement.scope():
-            self.model = build(config, self.classes, last)
+            model = build(config, self.classes, self.last)
+            self.model = with_teacher(model, config, self.examples["train"])
             if config.sync_bn:
                 distribute.synchronize_batch_norms(self.model, placement)
             self._compile()
@@ -191,7 +211,12 @@ class Run:
             losses["binary_cross_entropy"] = keras.metrics.BinaryCrossentropy
             loss = keras.losses.BinaryCrossentropy
         self.model.compile(
-            make_optimizer(recipe, rate, accumulate=config.accumulate),
+            make_optimizer(
+                recipe,
+                rate,
+                accumulate=config.accumulate,
+                scales=stage_scales(self.model, recipe.layer_decay),
+            ),
             loss(from_logits=True),
             # Weighted, because the last batch of validation is filled up with images of weight 0.
             weighted_metrics=[
@@ -214,8 +239,10 @@ class Run:
             return False
         return self.config.jit
 
-    def fit(self, folder: RunFolder, verbose: int | str = 0) -> Progress:
-        """Trains to the end of the recipe, or of the patience."""
+    def fit(
+        self, folder: RunFolder, verbose: int | str = 0, began: float | None = None
+    ) -> Progress:
+        """Trains to the end of the recipe, of the patience or of the time, which may have begun."""
         config, recipe = self.config, self.config.recipe
         progress = Progress() if self.last is None else self.last.progress
         self.placement.require_same(
@@ -237,11 +264,13 @@ class Run:
             every=config.checkpoint_every,
             keep=config.keep,
         )
+        spent = sum(row["seconds"] for row in progress.history)
+        self.time_left = fitting.TimeLeft(config.seconds, began, spent)
         recorder = Recorder(
             folder,
             progress,
             loss=recipe.loss,
-            patience=config.patience,
+            ran_out=lambda: self._ran_out(progress),
             on_best=lambda: self._write_best(folder, average),
             writes=self.placement.is_main,
         )
@@ -286,13 +315,12 @@ class Run:
             )
 
     def _ran_out(self, progress: Progress) -> bool:
-        """Whether the patience is at an end."""
+        """Whether the patience is at an end, or the time."""
         patience, history = self.config.patience, progress.history
-        return (
-            patience is not None
-            and bool(history)
-            and len(history) - best_epoch(history) >= patience
-        )
+        if patience is not None and history and len(history) - best_epoch(history) >= patience:
+            return True
+        # By the slowest process, as they end together.
+        return bool(self.placement.highest(int(self.time_left.is_up(history))))
 
     def training(self, start_step: int) -> Any:
         """Endless training batches from a step on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import warnings
 from collections.abc import Callable, Mapping
 
@@ -19,9 +20,24 @@ NAMES = {
 }
 
 
+# What stands around them in folders of published data: `training_set`, `val2017`, `seg_test`.
+_AROUND = re.compile(r"^(?:seg|images?|data)[ _-]|[ _-]?(?:set|data|dataset|images?|split|\d{4})$")
+
+
 def split_called(name: str) -> str | None:
-    """The split that a folder's name stands for, in any case of letters."""
+    """The split that a name stands for, in any case of letters."""
     return next((split for split, names in NAMES.items() if name.casefold() in names), None)
+
+
+def split_of_folder(name: str) -> str | None:
+    """The split that a folder's name stands for.
+
+    Example:
+
+    >>> split_of_folder("Training"), split_of_folder("test_set"), split_of_folder("contest")
+    ('train', 'test', None)
+    """
+    return split_called(_AROUND.sub("", name.casefold()))
 
 
 def split_beginning(name: str) -> str | None:

@@ -1,8 +1,8 @@
 """Fine-tuning published weights on images of your own.
 
 Source: ours, in the manner of Kornblith et al., Do Better ImageNet Models Transfer Better?,
-arXiv:1805.08974, section 3.1.2 and appendix A.5: SGD with Nesterov's momentum, cosine decay, a
-learning rate well below that of training from scratch.
+arXiv:1805.08974, who fine-tune by SGD with Nesterov's momentum and cosine decay. Its numbers are
+ours; the learning rate is well below that of training from scratch.
 Command: keras-resnets train --data folder:flowers --model ResNeSt50 --weights imagenet
     --recipe finetune --out runs/flowers
 Reported: nothing for this setting; what it reaches depends on the images.
