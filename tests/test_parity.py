@@ -72,6 +72,11 @@ def test_every_branch_gives_the_values_of_pytorch(name):
 @pytest.mark.long
 @pytest.mark.parametrize("name", [case.name for case in FULL])
 def test_whole_variants_give_the_values_of_pytorch(name):
+    """On TensorFlow: on JAX and torch Keras' own norms compute float64 in float32.
+
+    `keras.backend.result_type("float64", "float32")` is float32 there. The tiny networks of every
+    branch are compared on all three, and whole checkpoints on torch, in `test_published.py`.
+    """
     compare(CASES[name])
 
 
