@@ -624,6 +624,61 @@ def test_what_pytorch_has_no_name_for_is_refused(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def clip_names(depths: tuple[int, ...]) -> dict[str, str]:
+    """The modules of CLIP's `ModifiedResNet`, as its code names them, and ours."""
+    names = {}
+    for i in (1, 2, 3):
+        names |= {f"conv{i}": f"stem.conv{i}.conv", f"bn{i}": f"stem.conv{i}.bn"}
+    for stage, depth in enumerate(depths):
+        for block in range(depth):
+            theirs, ours = f"layer{stage + 1}.{block}", f"stages.{stage}.{block}"
+            for i, conv in enumerate(("conv1_1x1", "conv2_kxk", "conv3_1x1"), start=1):
+                names[f"{theirs}.conv{i}"] = f"{ours}.{conv}.conv"
+                names[f"{theirs}.bn{i}"] = f"{ours}.{conv}.bn"
+            if block == 0:  # Before the convolution "0" stands the average "-1".
+                names[f"{theirs}.downsample.0"] = f"{ours}.shortcut.conv.conv"
+                names[f"{theirs}.downsample.1"] = f"{ours}.shortcut.conv.bn"
+    return names | {f"attnpool.{a}_proj": f"head.{b}" for a, b in ("qq", "kk", "vv", ("c", "proj"))}
+
+
+@pytest.mark.parametrize("around", ["visual.", "module.visual.", ""])
+@pytest.mark.parametrize("tower", ["resnet50_clip", "resnet50_clip_gap"])
+def test_the_image_tower_of_clip_is_found_beside_the_texts(around, tower):
+    changes = dict(weights=None, depths=(1, 2), planes=(8, 16), grid=2)
+    kept = kr.create_model("resnet50_clip", **changes)
+    shapes = {
+        f"{theirs}.{leaf}": shape
+        for theirs, ours in clip_names((1, 2)).items()
+        for leaf, shape in pytorch_leaves(kept.get_layer(keras_name(ours))).items()
+    }
+    shapes["attnpool.positional_embedding"] = (5, 64)
+    arrays = {
+        name: np.random.default_rng(i).normal(size=shape).astype("float32")
+        for i, (name, shape) in enumerate(shapes.items())
+    }
+    texts = {"logit_scale": np.float32([1]), "transformer.resblocks.0.ln_1.weight": np.ones(8)}
+    texts = texts if around else {}  # A tower by itself.
+    model = kr.create_model(tower, **changes)
+    kr.load_weights(model, {f"{around}{name}": a for name, a in arrays.items()} | texts)
+    for theirs, ours in clip_names((1, 2)).items():
+        if tower.endswith("gap") and ours.startswith("head"):
+            continue
+        kernel = arrays[f"{theirs}.weight"]
+        order = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}[kernel.ndim]
+        loaded = model.get_layer(keras_name(ours)).get_weights()[0]
+        np.testing.assert_array_equal(loaded, kernel.transpose(order))
+    if not tower.endswith("gap"):
+        table = model.get_layer("head").get_weights()[0]
+        np.testing.assert_array_equal(table, arrays["attnpool.positional_embedding"])
+
+
+def pytorch_leaves(layer: keras.layers.Layer) -> Shapes:
+    """Shapes of a layer's tensors under PyTorch's names."""
+    leaves = dict(kernel="weight", gamma="weight", bias="bias", beta="bias")
+    leaves |= dict(moving_mean="running_mean", moving_variance="running_var")
+    return {leaves[v.name]: tuple(v.shape)[::-1] for v in layer.weights}
+
+
 def import_timm(torch):
     """timm; it imports torchvision, whose compiled operators may be for another kind of torch."""
     try:

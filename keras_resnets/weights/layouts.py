@@ -4,8 +4,9 @@ Most are: torchvision's ResNets and ResNeXts, the authors' ResNeSt
 (github.com/zhanghang1989/ResNeSt) and the authors' Res2Net and Res2NeXt
 (github.com/Res2Net/Res2Net-PretrainedModels) have timm's names, tensor by tensor, because timm took
 the modules over as they were. These are recognised from their names and renamed here: the authors'
-ReXNet, the ResNet of transformers, and the residual networks of OpenMMLab (mmpretrain). What no
-rule knows keeps its name, so that fitting the checkpoint into a model lists it.
+ReXNet, the ResNet of transformers, the image towers of CLIP and OpenCLIP, and the residual networks
+of OpenMMLab (mmpretrain). What no rule knows keeps its name, so that fitting the checkpoint into a
+model lists it.
 
 A layout is more than names: the same ones can stand for another network. A much used ResNet for
 CIFAR-10, whose classifier is called `linear`, pads its shortcuts with zero channels on both sides
@@ -179,8 +180,45 @@ def _joined_with_head(arrays: Mapping[str, Any]) -> dict[str, Any]:
     return {re.sub(r"^(?:backbone|head)\.", "", name): array for name, array in arrays.items()}
 
 
+_CLIP = (
+    (re.compile(r"(conv|bn)(\d)\.(.*)"), lambda m: f"stem.conv{m[2]}.{m[1]}.{m[3]}"),
+    (
+        re.compile(r"layer(\d)\.(\d+)\.(conv|bn)(\d)\.(.*)"),
+        lambda m: (
+            f"stages.{int(m[1]) - 1}.{m[2]}.{_CLIP_CONVOLUTIONS[int(m[4]) - 1]}.{m[3]}.{m[5]}"
+        ),
+    ),
+    (
+        re.compile(r"layer(\d)\.(\d+)\.downsample\.([01])\.(.*)"),
+        lambda m: (
+            f"stages.{int(m[1]) - 1}.{m[2]}.shortcut.conv.{('conv', 'bn')[int(m[3])]}.{m[4]}"
+        ),
+    ),
+    (re.compile(r"attnpool\.positional_embedding"), lambda m: "head.pos_embed"),
+    (re.compile(r"attnpool\.([qkv])_proj\.(.*)"), lambda m: f"head.{m[1]}.{m[2]}"),
+    (re.compile(r"attnpool\.c_proj\.(.*)"), lambda m: f"head.proj.{m[1]}"),
+)
+_CLIP_CONVOLUTIONS = ("conv1_1x1", "conv2_kxk", "conv3_1x1")
+
+
+def _clip_to_timm(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """The ResNet of CLIP and OpenCLIP, `visual`; the text's tower stands beside it.
+
+    Source: github.com/openai/CLIP, `clip/model.py`, `ModifiedResNet`.
+    """
+
+    def rename(name: str) -> str:
+        for pattern, renamed in _CLIP:
+            if match := pattern.fullmatch(name):
+                return renamed(match)
+        return name
+
+    return {rename(name): array for name, array in arrays.items()}
+
+
 # By what a layout is recognised, behind a prefix, and how its names become timm's.
 _LAYOUTS = (
+    (re.compile(r"(|.*?[./])attnpool\.positional_embedding"), _clip_to_timm),
     (re.compile(r"(|.*?[./])features\.\d+\.out\.\d+\..+"), _rexnet_to_timm),
     (
         re.compile(r"(|.*?[./])(?:resnet\.)?embedder\.embedder\.convolution\.weight"),
