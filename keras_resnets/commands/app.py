@@ -22,6 +22,7 @@ from keras_resnets.commands.output import (
     print_lines,
     print_scores,
 )
+from keras_resnets.training.specs import EVERY_FORM
 
 # The commands import what they need, so that --help needs neither Keras nor a backend.
 
@@ -210,9 +211,7 @@ def export_model(
     ] = "serve",
     data: Annotated[
         str | None,
-        typer.Option(
-            help="What int8 is calibrated with: tfds:NAME, folder:PATH, tfrecord:GLOB or digits."
-        ),
+        typer.Option(help=f"What int8 is calibrated with: {EVERY_FORM}."),
     ] = None,
     keep_float: Annotated[
         list[str] | None, typer.Option(help="A layer that int8 leaves alone. Again and again.")
@@ -253,9 +252,7 @@ def export_model(
 
 DataSpec = Annotated[
     str,
-    typer.Option(
-        help="tfds:NAME, folder:PATH (a subfolder for each class), tfrecord:GLOB or digits."
-    ),
+    typer.Option(help=f"{EVERY_FORM}; a folder has a subfolder for each class."),
 ]
 DataDir = Annotated[str | None, typer.Option(help="Where prepared tfds data sets are.")]
 StrictData = Annotated[
@@ -272,7 +269,7 @@ def train_model(
     out: Annotated[str, typer.Option(help="Folder of the run, new or empty.")],
     data: Annotated[
         str | None,
-        typer.Option(help="tfds:NAME, folder:PATH, tfrecord:GLOB or digits."),
+        typer.Option(help=f"{EVERY_FORM}."),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="An architecture or architecture.tag. Default: the recipe's.")

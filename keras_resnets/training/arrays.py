@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,8 +13,10 @@ from keras_resnets.training.splits import SPLITS, Splits, split_called
 DIGITS_VALIDATION = 360
 
 
-def find_arrays(splits: Mapping[str, tuple]) -> Splits:
-    """See `data.load`: pairs of images and labels by split."""
+def find_arrays(
+    splits: Mapping[str, tuple], name: str = "arrays", class_names: Sequence[str] | None = None
+) -> Splits:
+    """See `data.load`: pairs of images and labels by split; classes are numbers without names."""
     named = {split_called(key) if isinstance(key, str) else None: key for key in splits}
     require(
         None not in named and "train" in named and len(named) == len(splits),
@@ -30,11 +32,16 @@ def find_arrays(splits: Mapping[str, tuple]) -> Splits:
             split=named[split],
             largest=labels.max(initial=0),
         )
+    require(
+        class_names is None or len(class_names) == classes,
+        f"class_names must be {classes}, one for each label from 0 to {classes - 1}",
+        class_names=class_names,
+    )
     return Splits(
-        "arrays",
-        tuple(map(str, range(classes))),
+        name,
+        tuple(class_names or map(str, range(classes))),
         {split: lambda pair=pair: sources.from_arrays(*pair) for split, pair in checked.items()},
-        numbered=True,
+        numbered=class_names is None,
     )
 
 

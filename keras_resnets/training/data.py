@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from keras_resnets.checks import is_count, listed, require, require_flag, require_one_of
-from keras_resnets.training import arrays, folders, records, specs
+from keras_resnets.training import arrays, folders, packaged, records, specs
 from keras_resnets.training.sources import IndexedSource, Source
 from keras_resnets.training.splits import ALL, SPLITS, Splits
 
@@ -81,6 +81,10 @@ def load(
               `image/class/label`, gzipped if named so. Files whose names begin with the name of a
               split are that. Names of classes are the lines of `classes.txt` in their folder, if
               there is one. All records are read once, to count them and check their labels.
+            - `"keras:NAME"`: one of `keras.datasets`: cifar10, cifar100, mnist or fashion_mnist.
+              Keras downloads it once. Its test split is the validation split, too.
+            - `"npz:FILE"`: arrays `x_train`, `y_train`, `x_test`, `y_test`, as in Keras' mnist.npz,
+              and optionally `class_names`; split likewise.
             - `"digits"`: scikit-learn's 8x8 digits, always split into 1,437 and 360.
             - `(images, labels)`: uint8 arrays (N, H, W) or (N, H, W, 1 or 3) and integers (N,).
             - a mapping of splits to such pairs.
@@ -100,6 +104,7 @@ def load(
 
     Raises:
         FileNotFoundError: if there is no such folder, file or prepared data set.
+        ConnectionError: if Keras cannot download a data set.
         ValueError: if an argument is wrong, the data set has no such split, a class has no image, a
             label is out of range, the splits have other classes, or folders are no classes.
 
@@ -170,6 +175,10 @@ def _find(spec: str | tuple | Mapping[str, tuple], data_dir: str | None, strict:
     kind, rest = specs.parsed(spec)
     if kind == "digits":
         return arrays.find_digits()
+    if kind == "npz":
+        return packaged.find_npz(pathlib.Path(rest))
+    if kind == "keras":
+        return packaged.find_keras(rest)
     if kind == "folder":
         return folders.find_folder(pathlib.Path(rest), strict)
     return records.find_tfds(rest, data_dir) if kind == "tfds" else records.find_records(rest)

@@ -1,4 +1,4 @@
-"""What names a data set: `"folder:PATH"`, `"tfds:NAME"`, `"tfrecord:GLOB"` or `"digits"`."""
+"""What names a data set: `"folder:PATH"`, `"tfds:NAME"`, `"keras:NAME"`, `"digits"`, ..."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from typing import Any
 
 from keras_resnets.checks import nearest, require
 
-KINDS = ("folder", "tfds", "tfrecord")
+# How a data set of each kind is written; those of files are made absolute.
+FORMS = {
+    "folder": "folder:PATH",
+    "npz": "npz:FILE",
+    "tfrecord": "tfrecord:GLOB",
+    "tfds": "tfds:NAME",
+    "keras": "keras:NAME",
+}
+OF_FILES = ("folder", "npz", "tfrecord")
+EVERY_FORM = f"{', '.join(FORMS.values())} or digits"
 
 
 def parsed(spec: Any) -> tuple[str, str]:
@@ -23,8 +32,8 @@ def parsed(spec: Any) -> tuple[str, str]:
     )
     kind, _, rest = absolute(spec).partition(":")
     require(
-        spec == "digits" or (kind in KINDS and bool(rest)),
-        "the data set must be 'folder:PATH', 'tfds:NAME', 'tfrecord:GLOB' or 'digits'",
+        spec == "digits" or (kind in FORMS and bool(rest)),
+        f"the data set must be {', '.join(map(repr, FORMS.values()))} or 'digits'",
         _hint(spec),
         data=spec,
     )
@@ -36,7 +45,7 @@ def absolute(spec: Any) -> Any:
     if not isinstance(spec, str):
         return spec
     kind, colon, rest = spec.partition(":")
-    if kind not in ("folder", "tfrecord") or not rest:
+    if kind not in OF_FILES or not rest:
         return spec
     return f"{kind}{colon}{os.path.abspath(os.path.expanduser(rest))}"
 
@@ -46,9 +55,10 @@ def _hint(spec: str) -> str:
     if os.path.isdir(path):
         return f"Did you mean 'folder:{spec}'? "
     if os.path.isfile(path):
-        return f"Did you mean 'tfrecord:{spec}'? "
+        kind = "npz" if path.endswith(".npz") else "tfrecord"
+        return f"Did you mean '{kind}:{spec}'? "
     kind, colon, rest = spec.partition(":")
-    if colon and kind not in KINDS:
-        near = nearest(kind, KINDS).removeprefix("Did you mean '").removesuffix("'? ")
+    if colon and kind not in FORMS:
+        near = nearest(kind, FORMS).removeprefix("Did you mean '").removesuffix("'? ")
         return f"Did you mean '{near}:{rest}'? " if near else ""
     return nearest(spec, ["digits"])
