@@ -18,6 +18,7 @@ import safetensors.numpy
 import tensorflow as tf
 from PIL import Image
 from processes import started
+from test_data import write_records
 from tiny_runs import (
     CLASSES,
     DATA,
@@ -644,6 +645,17 @@ def test_a_folder_of_images_is_learned_and_evaluated(image_folder, tmp_path):
     code, text = invoke("train", "--resume", "--out", out, "--epochs", 9)
     assert code == 1
     assert "--resume stands alone" in text
+
+
+def test_records_are_trained_on_and_resumed(tmp_path):
+    """What can only be read from its beginning; a run's usual seed is 0."""
+    spec, options = write_records(tmp_path, np.arange(40) % 2), ("--image-size", 16, "--epochs", 2)
+    out = tmp_path / "run"
+    code, text = invoke("train", "--data", spec, "--out", out, *SMALLER, *options)
+    assert code == 0, text
+    assert json.loads((out / "evaluation.json").read_text())["images"] == 4
+    code, text = invoke("train", "--resume", "--out", out)
+    assert code == 0, text
 
 
 def test_ctrl_c_ends_the_command_with_130_and_one_checkpoint(image_folder, tmp_path, monkeypatch):
