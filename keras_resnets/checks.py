@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
+import re
 import unicodedata
 from collections.abc import Iterable
 from typing import Any
@@ -130,6 +131,20 @@ def nearest(name: Any, known: Iterable[str], most: int = 1) -> str:
     """`"Did you mean 'resnest50d'? "`, or nothing if no known name is near."""
     near = difflib.get_close_matches(str(name).lower(), list(known), most)
     return f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
+
+
+def said(error: BaseException | str) -> str:
+    """What another library's error says, in one line: some say much around it, and in colour."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    # TensorFlow's: where in its graph it was.
+    text = re.sub(r"\{\{.*?\}\} ?| ?\[Op:.*|\] \[Condition .*", "", text)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if "Traceback (most recent call last)" in text or text.startswith("in user code"):
+        lines = [line for line in lines if re.match(r"[\w.]+: .", line)][-1:]
+    # Keras and OpenVINO first say where it happened.
+    while len(lines) > 1 and re.match("Exception (encountered when calling|from) ", lines[0]):
+        del lines[0]
+    return lines[0].rstrip(".:") if lines else type(error).__name__
 
 
 def listed(names: Iterable[str], most: int = 12) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import os
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from typing import Any
 import keras
 
 from keras_resnets import catalog
-from keras_resnets.checks import nearest, require
+from keras_resnets.checks import nearest, require, said
+from keras_resnets.files import read_json
 from keras_resnets.graph.endings import normalizing_layer, output_activation
 from keras_resnets.models.variant import Variant
 from keras_resnets.preparation import Preparation
@@ -310,15 +311,17 @@ def load_whole(path: str | os.PathLike) -> keras.Model:
         FileNotFoundError: if there is no such file.
     """
     try:
+        with open(path, "rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise ValueError("it is no archive, or is cut short")
         return keras.saving.load_model(path, compile=False)
     except FileNotFoundError:
         raise
     # Keras' own reader raises whatever it happens to meet: its errors, zip's, h5py's, a layer's.
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
             "model must be a whole .keras file of layers that are known here (import the package "
-            f"that has others first); this one cannot be loaded ({reason}). "
+            f"that has others first); this one cannot be loaded ({said(error)}). "
             f"Received: {os.fspath(path)!r}"
         ) from error
 
@@ -383,7 +386,7 @@ def _from_repository(text: str) -> Located:
 def _is_run(folder: Path) -> bool:
     """Whether a folder is a run's: its config.json tells of a recipe."""
     try:
-        config = json.loads((folder / RUN_CONFIG).read_text(encoding="utf-8"))
+        config = read_json(folder / RUN_CONFIG)
     except (OSError, ValueError):
         return False
     return isinstance(config, dict) and "recipe" in config and "model" in config
@@ -397,11 +400,18 @@ def _from_run(folder: Path) -> Located:
         "with it by --resume",
         model=str(folder),
     )
-    config = json.loads((folder / RUN_CONFIG).read_text(encoding="utf-8"))
+    config = read_json(folder / RUN_CONFIG)
+    recipe = config["recipe"]
+    changes = recipe.get("config_changes", {}) if isinstance(recipe, dict) else None
+    require(
+        isinstance(config["model"], str) and isinstance(changes, dict),
+        f"{RUN_CONFIG} must be as a run writes it",
+        model=str(folder),
+    )
     return Located(
         name=str(folder),
         variant=catalog.find_variant(config["model"]),
-        config_changes=config["recipe"].get("config_changes", {}),
+        config_changes=changes,
         asked=Weights(path=str(best), name=str(best)),
         whole=folder / BEST_MODEL,
         run=folder,

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_resnets.checks import require, require_one_of
+from keras_resnets.checks import require, require_one_of, said
 from keras_resnets.preparation import IMAGENET_MEAN, IMAGENET_STD, Preparation
 
 if TYPE_CHECKING:
@@ -252,11 +252,11 @@ def read_image(path: str | os.PathLike | BinaryIO) -> np.ndarray:
     except FileNotFoundError:
         raise
     # Damaged files end in many ways: most formats are read by a plugin with errors of its own.
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except Exception as error:
         received = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
         raise ValueError(
-            f"paths must be image files that PIL can read; this one cannot be read ({error}). "
-            f"Received: {received!r}"
+            "paths must be image files that PIL can read; this one cannot be read "
+            f"({said(error)}). Received: {received!r}"
         ) from error
 
 
