@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from keras_resnets.files import atomic_write, write_text
 from keras_resnets.training.callbacks import best_epoch
-from keras_resnets.training.evaluate import Evaluation
+from keras_resnets.training.evaluate import Evaluation, percent
 from keras_resnets.training.run_folder import RunFolder
 
 # Beyond so many classes names and numbers no longer fit into the confusion matrix.
@@ -185,11 +185,6 @@ def _report(
 
 def _shares(row: Mapping[str, Any]) -> list[float | None]:
     return [row[key] for key in ("recall", "precision", "top5")]
-
-
-def percent(share: float | None) -> str:
-    """A share as text; one of nothing has none."""
-    return "-" if share is None else f"{share:.1%}"
 
 
 def _table(heading: Sequence[str], rows: Any) -> list[str]:

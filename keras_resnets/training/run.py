@@ -341,6 +341,11 @@ def _check_options(config: RunConfig, placement: Placement) -> None:
         "tensorboard must be installed for its logs: pip install tensorboard",
         tensorboard=config.tensorboard,
     )
+    require(  # What draws the report, which is written last.
+        importlib.util.find_spec("matplotlib") is not None,
+        "matplotlib must be installed for a run: pip install 'keras-resnets[training]'",
+        out="report.md",
+    )
 
 
 def build(config: RunConfig, classes: int, last: Snapshot | None = None) -> keras.Model:
