@@ -47,20 +47,24 @@ def is_sequence(value: Any, length: int) -> bool:
 
 
 def as_plain(value: Any) -> Any:
-    """Python's own number for one of NumPy's, also within a tuple or list; others as they are.
+    """Python's own value for a number or flag of NumPy's, also within a tuple, list or dict.
 
-    NumPy's numbers are welcome as arguments, and no good in what is saved: JSON does not know them.
+    NumPy's values are welcome as arguments, and no good in what is saved: JSON does not know them.
+    Of an array of numbers it makes a tuple; anything else stays as it is.
     """
     if isinstance(value, (tuple, list)):
-        return type(value)(map(as_plain, value))
-    if type(value).__module__ == "numpy" and isinstance(value, (numbers.Integral, numbers.Real)):
-        return value.item()
+        return (tuple if isinstance(value, tuple) else list)(map(as_plain, value))
+    if isinstance(value, dict):
+        return {key: as_plain(item) for key, item in value.items()}
+    if type(value).__module__ == "numpy" and hasattr(value, "tolist") and value.ndim < 2:
+        plain = value.tolist()
+        return tuple(plain) if isinstance(plain, list) else plain
     return value
 
 
 def require_flag(**flags: Any) -> None:
     for key, value in flags.items():
-        require(isinstance(value, bool), f"{key} must be True or False", **{key: value})
+        require(isinstance(as_plain(value), bool), f"{key} must be True or False", **{key: value})
 
 
 def require_count(**counts: Any) -> None:

@@ -20,3 +20,7 @@ __all__ = [
     "SplitChannels",
     "Subsample2D",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
