@@ -244,6 +244,8 @@ def locate(model: str | os.PathLike, weights: str | os.PathLike | None = None) -
             weights=weights,
         )
         return _from_path(text)
+    if isinstance(weights, (str, os.PathLike)):
+        weights = os.path.expanduser(os.fspath(weights))
     variant, tagged = catalog.find_tagged(text)
     if tagged is not None:
         require(weights is None, "weights must be left out where the model has a tag", model=text)
@@ -358,7 +360,8 @@ def _from_path(text: str) -> Located:
     if path.name == BEST_MODEL and _is_run(path.parent):
         return dataclasses.replace(_from_run(path.parent), name=text)
     weights = Weights(path=text, name=text)
-    if path.suffix == ".keras":
+    known = weights.architecture is not None and catalog.is_known(weights.architecture)
+    if path.suffix == ".keras" and not known:
         return Located(name=text, asked=weights, whole=path)
     require(
         weights.architecture is not None,
@@ -366,7 +369,13 @@ def _from_path(text: str) -> Located:
         "it; name the architecture as the model and pass the file as the weights",
         model=text,
     )
-    return Located(name=text, variant=catalog.find_variant(weights.architecture), asked=weights)
+    return Located(
+        name=text,
+        variant=catalog.find_variant(weights.architecture),
+        config_changes=weights.config_changes,
+        asked=weights,
+        whole=path if path.suffix == ".keras" else None,
+    )
 
 
 def _from_repository(text: str) -> Located:

@@ -104,6 +104,60 @@ def test_every_command_takes_a_run(run, images, tmp_path):
     assert facts.class_names == loading.locate(run).class_names
 
 
+@pytest.mark.parametrize("file", ["best.keras", "best.safetensors", "a home folder", "converted"])
+def test_every_command_takes_what_a_run_left_wherever_it_is_taken(
+    file, run, images, tmp_path, monkeypatch
+):
+    """The network is no published one: the file says what was changed in it."""
+    if file == "a home folder":
+        monkeypatch.setenv("HOME", str(tmp_path))
+        shutil.copy(run / "best.safetensors", tmp_path / "mine.safetensors")
+        moved = "~/mine.safetensors"
+    elif file == "converted":
+        moved = tmp_path / "mine.safetensors"
+        assert invoke("convert", run, moved)[0] == 0
+    else:
+        moved = shutil.copy(run / file, tmp_path / f"mine{Path(file).suffix}")
+    files = some(images)[::3]
+    commands = {
+        "predict": ["predict", *files, "--model", moved, "--json"],
+        "evaluate": ["evaluate", "--data", f"folder:{images}", "--model", moved, "--json"],
+        "convert": ["convert", moved, tmp_path / "again.safetensors"],
+        "train": [
+            *("train", "--data", f"folder:{images}", "--model", moved, "--dry-run"),
+            *("--out", tmp_path / "second", "--image-size", SIZE),
+        ],
+    }
+    said = {name: invoke(*command) for name, command in commands.items()}
+    assert {name: code for name, (code, _) in said.items()} == dict.fromkeys(commands, 0), said
+    expected = json.loads((run / "evaluation.json").read_text())
+    evaluated = said["evaluate"][1]
+    found = json.loads(evaluated[evaluated.index("{") :])
+    assert found["confusion"] == expected["confusion"]
+    assert set(top1(said["predict"][1])) <= set(CLASSES)
+    again, here = (loading.locate(path) for path in (tmp_path / "again.safetensors", run))
+    assert (again.preparation, again.class_names) == (here.preparation, here.class_names)
+    assert again.build().count_params() == here.build().count_params()
+
+
+@pytest.mark.parametrize("option", ["--out", "--weights", "--data-dir", "--explain"])
+def test_a_home_folder_is_meant_by_its_sign_in_every_option(option, run, images, monkeypatch):
+    """No shell expands it after `=`."""
+    monkeypatch.setenv("HOME", str(run.parent))
+    image = some(images)[0]
+    train = ["train", "--data", f"folder:{images}", "--model", "resnet20"]
+    command = {
+        "--out": [*train, "--out=~/shapes"],
+        "--weights": [*train, "--weights=~/shapes/best.safetensors", "--out=~/no", "--dry-run"],
+        "--data-dir": ["bench-data", "--data", "tfds:mnist", "--data-dir=~/shapes"],
+        "--explain": ["predict", image, "--model=~/shapes", "--explain=~/shapes/x/why.png"],
+    }[option]
+    code, text = invoke(*command)
+    assert code == 1
+    assert ("best.safetensors' does not fit" if option == "--weights" else str(run)) in text
+    assert "'~" not in text
+
+
 # Which preparation -------------------------------------------------------------------------------
 
 
@@ -119,13 +173,18 @@ def weights_with_own_preparation(kind: str, folder: Path) -> list[str]:
     file.rename(folder / "model.safetensors")
     if kind == "folder of a file":
         return ["resnet18", str(folder)]
-    config = {"architecture": "resnet18", "num_classes": 3, "pretrained_cfg": OWN}
+    stated = {"crop_pct": 0.875} if kind == "repository that says a part" else OWN
+    config = {"architecture": "resnet18", "num_classes": 3, "pretrained_cfg": stated}
     (folder / "config.json").write_text(json.dumps(config))
     return [str(folder)]
 
 
 @pytest.mark.parametrize(
-    "kind", ["file", "file that names its architecture", "folder of a file", "repository"]
+    "kind",
+    [
+        *("file", "file that names its architecture", "folder of a file"),
+        *("repository", "repository that says a part"),
+    ],
 )
 def test_what_weights_state_of_images_counts_everywhere(kind, tmp_path):
     named = weights_with_own_preparation(kind, tmp_path)

@@ -56,6 +56,11 @@ def _options(
     pass
 
 
+def _expanded(path: str | None) -> str | None:
+    """A path with the home folder in the place of `~`; no shell sees to that after a `=`."""
+    return path and os.path.expanduser(path)
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Model = Annotated[
     str,
@@ -132,6 +137,7 @@ def predict_images(
         str | None,
         typer.Option(
             metavar="OUT.png",
+            callback=_expanded,
             help="Write what the likeliest class rests on (Grad-CAM); of several images "
             "OUT-1.png, OUT-2.png, ...",
         ),
@@ -257,7 +263,9 @@ DataSpec = Annotated[
         help="tfds:NAME, folder:PATH (a subfolder for each class), tfrecord:GLOB or digits."
     ),
 ]
-DataDir = Annotated[str | None, typer.Option(help="Where prepared tfds data sets are.")]
+DataDir = Annotated[
+    str | None, typer.Option(help="Where prepared tfds data sets are.", callback=_expanded)
+]
 StrictData = Annotated[
     bool, typer.Option("--strict-data", help="Stop at an image that cannot be read.")
 ]
@@ -269,7 +277,7 @@ ImageSize = Annotated[int | None, typer.Option(help="Side of the images in pixel
 @errors_to_stderr()
 @with_run_options
 def train_model(
-    out: Annotated[str, typer.Option(help="Folder of the run, new or empty.")],
+    out: Annotated[str, typer.Option(help="Folder of the run, new or empty.", callback=_expanded)],
     data: Annotated[
         str | None,
         typer.Option(help="tfds:NAME, folder:PATH, tfrecord:GLOB or digits."),

@@ -101,7 +101,7 @@ def _model_of(located: Located) -> keras.Model:
 def facts_of(located: Located) -> dict[str, object]:
     """What is known of the weights beside their tensors, for the metadata of a file."""
     preparation, names = located.preparation, located.class_names
-    facts = {"license": located.licence}
+    facts = {"license": located.licence, "config_changes": dict(located.config_changes)}
     if preparation is not None:
         facts |= preparation.as_metadata()
     if names is not None and names != tuple(published.class_names()):

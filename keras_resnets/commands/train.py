@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,6 +74,7 @@ def run_training(
 
 
 def _class_weights(path: str) -> dict[str, float]:
+    path = os.path.expanduser(path)
     require(Path(path).is_file(), 'class_weights must be "balanced" or a JSON file', file=path)
     weights = read_json(path)
     require(isinstance(weights, dict), "class_weights must map classes to weights", file=path)

@@ -115,6 +115,11 @@ def _check_images(
         shape=images.shape,
     )
     require(
+        parts == 1 or bool((images != images[:1]).any()),
+        "data must be different images: int8 is calibrated with some and compared on others",
+        images=len(images),
+    )
+    require(
         images.dtype == np.uint8 or (images.dtype.kind == "f" and not uint8),
         "data must be uint8 RGB, which is what goes into a file with preprocessing"
         if uint8
