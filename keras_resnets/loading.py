@@ -22,6 +22,7 @@ from keras_resnets import catalog
 from keras_resnets.checks import nearest, require, said
 from keras_resnets.files import read_json
 from keras_resnets.graph.endings import normalizing_layer, output_activation
+from keras_resnets.models import blocks
 from keras_resnets.models.variant import Variant
 from keras_resnets.preparation import Preparation
 from keras_resnets.weights import checkpoint, hub, published, source
@@ -148,13 +149,16 @@ class Located:
                 "model must take one batch of images and return scores (batch, classes)",
                 model=self.name,
             )
-            require(
-                normalizing_layer(model) is not None,
-                "model must normalise RGB values 0 to 255 in its own layers, because a saved model "
-                "states nothing else; put keras_resnets.preprocessor(...) or a Rescaling layer in "
-                "front of it and save that",
-                model=self.name,
-            )
+            if normalizing_layer(model) is None:
+                stated = self.preparation if self.variant else None  # By whoever wrote the file.
+                require(
+                    stated is not None,
+                    "model must normalise RGB values 0 to 255 in its own layers, because nothing "
+                    "else states by what numbers; put keras_resnets.preprocessor(...) or a "
+                    "Rescaling layer in front of it and save that",
+                    model=self.name,
+                )
+                model = _taking_rgb(model, stated)
         require(
             model.inputs[0].shape[-1] == 3,
             "model must take RGB images",
@@ -204,6 +208,13 @@ class Classifier:
         if self._ends_in_logits and scores.shape[-1] >= 2:
             scores = keras.ops.softmax(keras.ops.cast(scores, "float32"))
         return keras.ops.convert_to_numpy(scores)
+
+
+def _taking_rgb(model: keras.Model, preparation: Preparation) -> keras.Model:
+    """A model of normalised images as one of RGB values 0 to 255."""
+    image = keras.Input(model.inputs[0].shape[1:], name="image")
+    normalised = blocks.normalize(image, preparation.mean, preparation.std, prefix="")
+    return keras.Model(image, model(normalised), name=model.name)
 
 
 def locate(model: str | os.PathLike, weights: str | os.PathLike | None = None) -> Located:
@@ -340,9 +351,9 @@ def _is_path(text: str) -> bool:
     """Whether a path is meant, be it there or not, rather than the name of an architecture."""
     if hub.is_source(text) or os.path.basename(text) != text or text in (".", ".."):
         return True
-    if catalog.is_known(text.partition(".")[0]):
-        return False
-    return os.path.exists(text) or text.endswith(".keras") or checkpoint.is_readable(text)
+    if checkpoint.is_readable(text):  # As no tag ends.
+        return True
+    return os.path.exists(text) and not catalog.is_known(text.partition(".")[0])
 
 
 def _from_path(text: str) -> Located:

@@ -201,6 +201,26 @@ def test_what_weights_state_of_images_counts_everywhere(kind, tmp_path):
         assert list(model.get_layer("normalize").scale) == list(normalize.scale)
 
 
+@pytest.mark.parametrize("target", ["m.keras", "m.safetensors", "m.keras m.safetensors"])
+def test_what_is_stated_of_images_is_kept_by_converting(target, images, tmp_path):
+    """A saved model that takes normalised images is given them, where it says by what numbers."""
+    (source,) = weights_with_own_preparation("file that names its architecture", tmp_path)
+    path = source
+    for name in target.split():
+        before, path = path, tmp_path / name
+        assert invoke("convert", before, path)[0] == 0
+    assert loading.locate(path).preparation == Preparation.stated_in(OWN)
+    assert kr.preprocessor(path).mean == OWN["mean"]
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3)).astype("float32")
+    found, expected = (
+        loading.locate(model).build_classifier().probabilities(pictures) for model in (path, source)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    said = [invoke("predict", some(images)[0], "--model", model) for model in (path, source)]
+    assert said[0] == said[1]
+    assert said[0][0] == 0
+
+
 def test_what_nobody_states_is_said_aloud(tmp_path):
     kr.ResNet18(weights=None, classes=3).save_weights(tmp_path / "bare.weights.h5")
     located = loading.locate("resnet18", str(tmp_path / "bare.weights.h5"))
@@ -251,7 +271,11 @@ def test_a_saved_model_of_logits_is_given_its_softmax(front, tmp_path, images):
 
 
 @pytest.mark.parametrize(
-    "model", ["runs/typo", "./resnet50", "flowers.keras", "best.safetensors", "~/nothing/there"]
+    "model",
+    [
+        *("runs/typo", "./resnet50", "flowers.keras", "best.safetensors", "~/nothing/there"),
+        *("resnet50.safetensors", "resnet50.keras", "resnet50.in1k.pth"),  # Called by what it is.
+    ],
 )
 def test_what_looks_like_a_path_is_spoken_of_as_one(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -261,6 +285,15 @@ def test_what_looks_like_a_path_is_spoken_of_as_one(model, tmp_path, monkeypatch
     code, text = invoke("predict", "cat.png", "--model", model)
     assert code == 1
     assert "must be a file or folder that exists" in text
+
+
+def test_a_file_that_is_called_like_an_architecture_is_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = kr.ResNet20(weights=None, classes=3, include_preprocessing=True)
+    model.save("resnet20.keras")
+    kr.save_safetensors(model, "resnet20.in1k.safetensors", architecture="resnet20")
+    for file in ("resnet20.keras", "resnet20.in1k.safetensors"):
+        assert kr.create_model(file).output_shape == (None, 3)
 
 
 def test_a_run_without_weights_yet_says_so(run, tmp_path):
