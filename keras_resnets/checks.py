@@ -128,6 +128,11 @@ def canonical(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def printable(text: str) -> str:
+    """A name for a file or a picture: what a system gives back of a name may be no text."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 # Words of messages -------------------------------------------------------------------------------
 
 

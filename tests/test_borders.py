@@ -173,6 +173,7 @@ ERRORS: dict[str, Callable] = {
     "a full disk": raising(OSError(errno.ENOSPC, "No space left on device")),
     "a network": raising(ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")),
     "a name too long": lambda: Path("x" * 999).read_text(),
+    "a name that is no text": lambda: Path("a\udcff").name.encode(),
     "a path with a zero": lambda: Path("a\0b").read_text(),
 }
 

@@ -34,6 +34,7 @@ from tiny_runs import (
 )
 
 import keras_resnets as kr
+from keras_resnets.loading import locate
 from keras_resnets.training import callbacks, checkpoints, data, distribute, errors
 from keras_resnets.training import run as run_module
 from keras_resnets.training.batches import evaluation_batches
@@ -114,6 +115,8 @@ def test_a_run_leaves_everything_that_is_promised(finished):
     report = (finished.folder / "report.md").read_text()
     assert f"| top-1 | {finished.evaluation.top1:.2%} |" in report
     assert "moving average" in report
+    classifier = locate(finished.folder.path).build_classifier()
+    assert f"| images prepared | {classifier.preparation} |" in report
     assert finished.folder.read_json("config.json")["recipe"]["epochs"] == 3
     assert "keras" in finished.folder.read_json("versions.json")
 
@@ -656,6 +659,22 @@ def test_records_are_trained_on_and_resumed(tmp_path):
     assert json.loads((out / "evaluation.json").read_text())["images"] == 4
     code, text = invoke("train", "--resume", "--out", out)
     assert code == 0, text
+
+
+def test_names_of_classes_may_have_any_bytes(tmp_path):
+    """Nor has a system without a locale any other than ASCII's."""
+    names = ("caf\udce9", "Füße", "a b")
+    data_set = f"folder:{write_pictures(tmp_path / 'data', 30, names=names)}"
+    out = tmp_path / "run"
+    options = ("--epochs", 1, "--image-size", 16, *SMALLER)
+    code, text = invoke("train", "--data", data_set, "--out", out, *options)
+    assert code == 0, text
+    assert "| caf\ufffd |" in (out / "report.md").read_text(encoding="utf-8")
+    image = next((tmp_path / "data").rglob("*.png"))
+    code, text = invoke("predict", image, "--model", out, "--json")
+    assert code == 0, text
+    found = {score["name"] for score in json.loads(text)[0]["classes"]}
+    assert found == set(names)
 
 
 def test_ctrl_c_ends_the_command_with_130_and_one_checkpoint(image_folder, tmp_path, monkeypatch):

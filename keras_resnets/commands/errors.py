@@ -84,6 +84,11 @@ def _message(error: Exception) -> str | None:
             f"files and folders must be there and accessible ({error.strerror}). "
             f"Received: {error.filename!r}"
         )
+    if isinstance(error, UnicodeEncodeError):
+        return (
+            "names of files must be in the system's encoding; rename them, or set LC_ALL=C.UTF-8 "
+            f"where that is none ({said(error)})"
+        )
     if library is not None:
         return f"{library} cannot do that with what it is given ({said(error)})"
     return re.sub(r"^\[Errno \d+\] ", "", " ".join(str(error).splitlines()))

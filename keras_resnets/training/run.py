@@ -400,8 +400,9 @@ def _finish(config: RunConfig, folder: RunFolder, progress: Progress) -> Evaluat
     from keras_resnets.training.report import write_report  # Imports Matplotlib.
 
     with distribute.on_this_process_alone():
+        classifier = locate(str(folder)).build_classifier()
         evaluation = evaluate.evaluate(
-            locate(str(folder)).build_classifier(),
+            classifier,
             data.load(
                 config.data,
                 "validation",
@@ -412,6 +413,11 @@ def _finish(config: RunConfig, folder: RunFolder, progress: Progress) -> Evaluat
             batch_size=min(config.recipe.batch_size, 256),
         )
     write_report(
-        folder, config.as_dict(), folder.read_json("versions.json"), progress.history, evaluation
+        folder,
+        config.as_dict(),
+        folder.read_json("versions.json"),
+        progress.history,
+        evaluation,
+        classifier.preparation,
     )
     return evaluation
