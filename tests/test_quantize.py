@@ -222,7 +222,7 @@ RGB = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), "uint8")
         (dict(data=RGB, batch=8), "at least 16 of them"),
         (dict(data=RGB.astype("int64")), "data must be uint8 or float"),
         (dict(data=RGB.astype("float32")), "data must be in the model's range, -2.12 to 2.64"),
-        (dict(data=np.zeros((4, 8, 8, 3))), "data must be different images"),
+        (dict(data=np.zeros((4, 8, 8, 3))), "and not all the same"),
         (
             dict(data=np.arange(4.0)[:, None, None, None] * np.ones((1, 8, 8, 3)) * 1e-3),
             "not all the same",
