@@ -54,12 +54,12 @@ def count_macs(model: keras.Model, input_shape: tuple[int, int, int] | None = No
         input_shape=input_shape,
     )
     graph = graph_of(model, (1, *input_shape))
-    closed = [
-        call.operation.name for call in graph.calls if isinstance(call.operation, keras.Model)
-    ]
+    hiding = (keras.Model, keras.layers.Wrapper)
+    closed = [call.operation.name for call in graph.calls if isinstance(call.operation, hiding)]
     require(
         not closed,
-        "models nested in the model must be functional or sequential, for their layers to be seen",
+        "models nested in the model must be functional or sequential and not wrapped, for their "
+        "layers to be seen",
         model=model.name,
         nested=closed,
     )
