@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
+import re
 import unicodedata
 from collections.abc import Iterable
 from typing import Any
@@ -46,20 +47,24 @@ def is_sequence(value: Any, length: int) -> bool:
 
 
 def as_plain(value: Any) -> Any:
-    """Python's own number for one of NumPy's, also within a tuple or list; others as they are.
+    """Python's own value for a number or flag of NumPy's, also within a tuple, list or dict.
 
-    NumPy's numbers are welcome as arguments, and no good in what is saved: JSON does not know them.
+    NumPy's values are welcome as arguments, and no good in what is saved: JSON does not know them.
+    Of an array of numbers it makes a tuple; anything else stays as it is.
     """
     if isinstance(value, (tuple, list)):
-        return type(value)(map(as_plain, value))
-    if type(value).__module__ == "numpy" and isinstance(value, (numbers.Integral, numbers.Real)):
-        return value.item()
+        return (tuple if isinstance(value, tuple) else list)(map(as_plain, value))
+    if isinstance(value, dict):
+        return {key: as_plain(item) for key, item in value.items()}
+    if type(value).__module__ == "numpy" and hasattr(value, "tolist") and value.ndim < 2:
+        plain = value.tolist()
+        return tuple(plain) if isinstance(plain, list) else plain
     return value
 
 
 def require_flag(**flags: Any) -> None:
     for key, value in flags.items():
-        require(isinstance(value, bool), f"{key} must be True or False", **{key: value})
+        require(isinstance(as_plain(value), bool), f"{key} must be True or False", **{key: value})
 
 
 def require_count(**counts: Any) -> None:
@@ -123,6 +128,11 @@ def canonical(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def printable(text: str) -> str:
+    """A name for a file or a picture: what a system gives back of a name may be no text."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 # Words of messages -------------------------------------------------------------------------------
 
 
@@ -130,6 +140,20 @@ def nearest(name: Any, known: Iterable[str], most: int = 1) -> str:
     """`"Did you mean 'resnest50d'? "`, or nothing if no known name is near."""
     near = difflib.get_close_matches(str(name).lower(), list(known), most)
     return f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
+
+
+def said(error: BaseException | str) -> str:
+    """What another library's error says, in one line: some say much around it, and in colour."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    # TensorFlow's: where in its graph it was.
+    text = re.sub(r"\{\{.*?\}\} ?| ?\[Op:.*|\] \[Condition .*", "", text)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if "Traceback (most recent call last)" in text or text.startswith("in user code"):
+        lines = [line for line in lines if re.match(r"[\w.]+: .", line)][-1:]
+    # Keras and OpenVINO first say where it happened.
+    while len(lines) > 1 and re.match("Exception (encountered when calling|from) ", lines[0]):
+        del lines[0]
+    return lines[0].rstrip(".:") if lines else type(error).__name__
 
 
 def listed(names: Iterable[str], most: int = 12) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import re
 import shutil
@@ -62,6 +63,36 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # Renamed, or never made.
             unfinished.unlink()
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """Reads a text file that people write, with or without the mark that Windows puts in front.
+
+    Raises:
+        ValueError: if it is no text in UTF-8.
+        OSError: if it cannot be read.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{Path(path).name} must be text in UTF-8 ({error}). Received: {os.fspath(path)!r}"
+        ) from error
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """The value in a JSON file.
+
+    Raises:
+        ValueError: if it is none.
+        OSError: if it cannot be read.
+    """
+    try:
+        return json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(
+            f"{Path(path).name} must be JSON ({error}). Received: {os.fspath(path)!r}"
+        ) from error
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

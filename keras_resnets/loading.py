@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import os
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,10 @@ from typing import Any
 import keras
 
 from keras_resnets import catalog
-from keras_resnets.checks import nearest, require
+from keras_resnets.checks import nearest, require, said
+from keras_resnets.files import read_json
 from keras_resnets.graph.endings import normalizing_layer, output_activation
+from keras_resnets.models import blocks
 from keras_resnets.models.variant import Variant
 from keras_resnets.preparation import Preparation
 from keras_resnets.weights import checkpoint, hub, published, source
@@ -147,13 +149,16 @@ class Located:
                 "model must take one batch of images and return scores (batch, classes)",
                 model=self.name,
             )
-            require(
-                normalizing_layer(model) is not None,
-                "model must normalise RGB values 0 to 255 in its own layers, because a saved model "
-                "states nothing else; put keras_resnets.preprocessor(...) or a Rescaling layer in "
-                "front of it and save that",
-                model=self.name,
-            )
+            if normalizing_layer(model) is None:
+                stated = self.preparation if self.variant else None  # By whoever wrote the file.
+                require(
+                    stated is not None,
+                    "model must normalise RGB values 0 to 255 in its own layers, because nothing "
+                    "else states by what numbers; put keras_resnets.preprocessor(...) or a "
+                    "Rescaling layer in front of it and save that",
+                    model=self.name,
+                )
+                model = _taking_rgb(model, stated)
         require(
             model.inputs[0].shape[-1] == 3,
             "model must take RGB images",
@@ -205,6 +210,13 @@ class Classifier:
         return keras.ops.convert_to_numpy(scores)
 
 
+def _taking_rgb(model: keras.Model, preparation: Preparation) -> keras.Model:
+    """A model of normalised images as one of RGB values 0 to 255."""
+    image = keras.Input(model.inputs[0].shape[1:], name="image")
+    normalised = blocks.normalize(image, preparation.mean, preparation.std, prefix="")
+    return keras.Model(image, model(normalised), name=model.name)
+
+
 def locate(model: str | os.PathLike, weights: str | os.PathLike | None = None) -> Located:
     """Finds the model that is meant.
 
@@ -243,6 +255,8 @@ def locate(model: str | os.PathLike, weights: str | os.PathLike | None = None) -
             weights=weights,
         )
         return _from_path(text)
+    if isinstance(weights, (str, os.PathLike)):
+        weights = os.path.expanduser(os.fspath(weights))
     variant, tagged = catalog.find_tagged(text)
     if tagged is not None:
         require(weights is None, "weights must be left out where the model has a tag", model=text)
@@ -310,15 +324,17 @@ def load_whole(path: str | os.PathLike) -> keras.Model:
         FileNotFoundError: if there is no such file.
     """
     try:
+        with open(path, "rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise ValueError("it is no archive, or is cut short")
         return keras.saving.load_model(path, compile=False)
     except FileNotFoundError:
         raise
     # Keras' own reader raises whatever it happens to meet: its errors, zip's, h5py's, a layer's.
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
             "model must be a whole .keras file of layers that are known here (import the package "
-            f"that has others first); this one cannot be loaded ({reason}). "
+            f"that has others first); this one cannot be loaded ({said(error)}). "
             f"Received: {os.fspath(path)!r}"
         ) from error
 
@@ -335,9 +351,9 @@ def _is_path(text: str) -> bool:
     """Whether a path is meant, be it there or not, rather than the name of an architecture."""
     if hub.is_source(text) or os.path.basename(text) != text or text in (".", ".."):
         return True
-    if catalog.is_known(text.partition(".")[0]):
-        return False
-    return os.path.exists(text) or text.endswith(".keras") or checkpoint.is_readable(text)
+    if checkpoint.is_readable(text):  # As no tag ends.
+        return True
+    return os.path.exists(text) and not catalog.is_known(text.partition(".")[0])
 
 
 def _from_path(text: str) -> Located:
@@ -355,7 +371,8 @@ def _from_path(text: str) -> Located:
     if path.name == BEST_MODEL and _is_run(path.parent):
         return dataclasses.replace(_from_run(path.parent), name=text)
     weights = Weights(path=text, name=text)
-    if path.suffix == ".keras":
+    known = weights.architecture is not None and catalog.is_known(weights.architecture)
+    if path.suffix == ".keras" and not known:
         return Located(name=text, asked=weights, whole=path)
     require(
         weights.architecture is not None,
@@ -363,7 +380,13 @@ def _from_path(text: str) -> Located:
         "it; name the architecture as the model and pass the file as the weights",
         model=text,
     )
-    return Located(name=text, variant=catalog.find_variant(weights.architecture), asked=weights)
+    return Located(
+        name=text,
+        variant=catalog.find_variant(weights.architecture),
+        config_changes=weights.config_changes,
+        asked=weights,
+        whole=path if path.suffix == ".keras" else None,
+    )
 
 
 def _from_repository(text: str) -> Located:
@@ -383,7 +406,7 @@ def _from_repository(text: str) -> Located:
 def _is_run(folder: Path) -> bool:
     """Whether a folder is a run's: its config.json tells of a recipe."""
     try:
-        config = json.loads((folder / RUN_CONFIG).read_text(encoding="utf-8"))
+        config = read_json(folder / RUN_CONFIG)
     except (OSError, ValueError):
         return False
     return isinstance(config, dict) and "recipe" in config and "model" in config
@@ -397,11 +420,18 @@ def _from_run(folder: Path) -> Located:
         "with it by --resume",
         model=str(folder),
     )
-    config = json.loads((folder / RUN_CONFIG).read_text(encoding="utf-8"))
+    config = read_json(folder / RUN_CONFIG)
+    recipe = config["recipe"]
+    changes = recipe.get("config_changes", {}) if isinstance(recipe, dict) else None
+    require(
+        isinstance(config["model"], str) and isinstance(changes, dict),
+        f"{RUN_CONFIG} must be as a run writes it",
+        model=str(folder),
+    )
     return Located(
         name=str(folder),
         variant=catalog.find_variant(config["model"]),
-        config_changes=config["recipe"].get("config_changes", {}),
+        config_changes=changes,
         asked=Weights(path=str(best), name=str(best)),
         whole=folder / BEST_MODEL,
         run=folder,

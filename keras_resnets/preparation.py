@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_resnets.checks import (
+    as_plain,
     is_count,
     is_number,
     is_sequence,
@@ -65,6 +66,8 @@ class Preparation:
     test_crop_pct: float | None = None
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            self._set(field.name, as_plain(getattr(self, field.name)))
         self._set("size", _sides(size=self.size))
         if self.test_size is not None:
             self._set("test_size", _sides(test_size=self.test_size))
@@ -193,7 +196,7 @@ def _sides(**size: Any) -> tuple[int, int]:
 
 def _stated_size(key: str, facts: Mapping[str, Any]) -> tuple[int | None, tuple[int, int] | None]:
     """Channels and sides of `(channels, height, width)` or `(height, width)`; None for unknown."""
-    value = facts.get(key)
+    value = as_plain(facts.get(key))
     if value is None:
         return None, None
     require(
@@ -212,5 +215,5 @@ def parsed(value: Any) -> Any:
         return value
     try:
         return json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return value

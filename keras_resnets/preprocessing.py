@@ -17,7 +17,12 @@ from keras import KerasTensor, ops
 
 from keras_resnets import catalog, loading
 from keras_resnets.checks import is_count, require, require_flag
-from keras_resnets.layers.preprocessor import Preprocessor, normalised, require_rgb
+from keras_resnets.layers.preprocessor import (
+    Preprocessor,
+    normalised,
+    require_known_rank,
+    require_rgb,
+)
 from keras_resnets.preparation import IMAGENET_MEAN, IMAGENET_STD, Preparation
 from keras_resnets.weights import published
 
@@ -56,6 +61,7 @@ def preprocess_input(images: Any, data_format: str | None = None) -> Any:
         images = ops.cast(images, "float32")
     else:
         images = np.asarray(images, "float32")
+    require_known_rank(images)
     require_rgb(images.shape, ranks=None)
     return normalised(images, IMAGENET_MEAN, IMAGENET_STD)
 

@@ -213,6 +213,16 @@ def test_what_a_subclassed_model_hides_is_not_guessed():
         kr.freeze(hidden, until="layer1")
 
 
+@pytest.mark.parametrize("wrapper", [layers.TimeDistributed, layers.SpectralNormalization])
+def test_what_a_wrapper_hides_is_not_counted_as_nothing(wrapper):
+    timed = wrapper is layers.TimeDistributed
+    shape = (4, 8, 8, 3) if timed else (8, 8, 3)
+    wrapped = wrapper(layers.Conv2D(4, 3), name="wrapped")
+    model = keras.Sequential([keras.Input(shape), wrapped])
+    with pytest.raises(ValueError, match=r"and not wrapped.*'wrapped'"):
+        kr.count_macs(model)
+
+
 def test_a_model_of_others_has_layers_to_name():
     model = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(3, 1, name="block_conv")])
     assert kr.freeze(model, until="block") == ["block_conv"]

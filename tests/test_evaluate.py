@@ -16,6 +16,7 @@ from keras_resnets.loading import Classifier
 from keras_resnets.preparation import Preparation
 from keras_resnets.training import batches, data, evaluate
 from keras_resnets.training.run import train
+from keras_resnets.weights import hub
 
 SEED = 5
 
@@ -50,6 +51,82 @@ def images_in(result: dict) -> set[str]:
 
 def held_out(folder, seed: int, split: str = "validation") -> set[str]:
     return set(data.load(f"folder:{folder}", split, seed=seed).source.ids)
+
+
+# How images are prepared -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two_of_imagenet(tmp_path_factory):
+    """One image of each of two of ImageNet's classes."""
+    names = ("n01440764", "n02124075", "n07753592")
+    return write_pictures(tmp_path_factory.mktemp("two"), 2, names=names)
+
+
+@pytest.fixture(scope="module")
+def weights_of_resnet18(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "model.safetensors"
+    kr.save_safetensors(kr.ResNet18(weights=None), path)
+    return path
+
+
+@pytest.fixture
+def fetched(weights_of_resnet18, monkeypatch) -> None:
+    """Published weights, of whatever values, are on this machine."""
+
+    def fetch(address):
+        return hub.HubRepository(str(weights_of_resnet18), None, address)
+
+    monkeypatch.setattr(hub, "fetch", fetch)
+
+
+# None is left to the usual: 224 pixels, crop 0.875, bilinear.
+PUBLISHED = {
+    "the default": (["resnet18"], "a1_in1k"),
+    "imagenet": (["resnet18", "--weights", "imagenet"], "a1_in1k"),
+    "a tag": (["resnet18.a3_in1k"], "a3_in1k"),
+    "weights by tag": (["resnet18", "--weights", "tv_in1k"], "tv_in1k"),
+    "another name": (["ResNet18", "--weights", "gluon_in1k"], "gluon_in1k"),
+    "an address": (["resnet18", "--weights", "hf://timm/resnet18.a2_in1k"], "a2_in1k"),
+}
+
+
+@pytest.mark.parametrize(("model", "tag"), PUBLISHED.values(), ids=PUBLISHED)
+def test_published_weights_are_evaluated_at_their_own_size_crop_and_interpolation(
+    model, tag, two_of_imagenet, fetched, monkeypatch
+):
+    seen = {}
+
+    def recorded(examples, **arguments):
+        seen.update(arguments)
+        return batches.evaluation_batches(examples, **arguments)
+
+    monkeypatch.setattr(evaluate, "evaluation_batches", recorded)
+    data_set = ("--data", f"folder:{two_of_imagenet}", "--batch-size", 2)
+    result = evaluated(*data_set, "--model", *model)
+    stated = kr.ResNet18.pretrained[tag].preparation.at_test_size()
+    assert seen["image_size"] == stated.size[0]
+    assert (seen["crop_pct"], seen["interpolation"]) == (stated.crop_pct, stated.interpolation)
+    assert result["reported"]["top1"] == kr.ResNet18.pretrained[tag].top1
+
+
+@pytest.mark.parametrize(("model", "tag"), PUBLISHED.values(), ids=PUBLISHED)
+def test_published_weights_are_exported_with_their_own_preparation_and_licence(
+    model, tag, fetched, tmp_path, monkeypatch
+):
+    seen = {}
+
+    def recorded(network, path, **arguments):
+        seen.update(arguments)
+        raise ValueError("that is enough")
+
+    monkeypatch.setattr("keras_resnets.commands.export.export", recorded)
+    code, text = invoke("export", tmp_path / "m.onnx", "--model", *model)
+    assert (code, "that is enough" in text) == (1, True)
+    row = kr.ResNet18.pretrained[tag]
+    assert seen["preprocessing"] == row.preparation
+    assert (seen["licence"], seen["architecture"]) == (row.license, "resnet18")
+    assert seen["labels"][0] == "tench, Tinca tinca"
 
 
 # Which images ------------------------------------------------------------------------------------

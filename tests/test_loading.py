@@ -104,6 +104,60 @@ def test_every_command_takes_a_run(run, images, tmp_path):
     assert facts.class_names == loading.locate(run).class_names
 
 
+@pytest.mark.parametrize("file", ["best.keras", "best.safetensors", "a home folder", "converted"])
+def test_every_command_takes_what_a_run_left_wherever_it_is_taken(
+    file, run, images, tmp_path, monkeypatch
+):
+    """The network is no published one: the file says what was changed in it."""
+    if file == "a home folder":
+        monkeypatch.setenv("HOME", str(tmp_path))
+        shutil.copy(run / "best.safetensors", tmp_path / "mine.safetensors")
+        moved = "~/mine.safetensors"
+    elif file == "converted":
+        moved = tmp_path / "mine.safetensors"
+        assert invoke("convert", run, moved)[0] == 0
+    else:
+        moved = shutil.copy(run / file, tmp_path / f"mine{Path(file).suffix}")
+    files = some(images)[::3]
+    commands = {
+        "predict": ["predict", *files, "--model", moved, "--json"],
+        "evaluate": ["evaluate", "--data", f"folder:{images}", "--model", moved, "--json"],
+        "convert": ["convert", moved, tmp_path / "again.safetensors"],
+        "train": [
+            *("train", "--data", f"folder:{images}", "--model", moved, "--dry-run"),
+            *("--out", tmp_path / "second", "--image-size", SIZE),
+        ],
+    }
+    said = {name: invoke(*command) for name, command in commands.items()}
+    assert {name: code for name, (code, _) in said.items()} == dict.fromkeys(commands, 0), said
+    expected = json.loads((run / "evaluation.json").read_text())
+    evaluated = said["evaluate"][1]
+    found = json.loads(evaluated[evaluated.index("{") :])
+    assert found["confusion"] == expected["confusion"]
+    assert set(top1(said["predict"][1])) <= set(CLASSES)
+    again, here = (loading.locate(path) for path in (tmp_path / "again.safetensors", run))
+    assert (again.preparation, again.class_names) == (here.preparation, here.class_names)
+    assert again.build().count_params() == here.build().count_params()
+
+
+@pytest.mark.parametrize("option", ["--out", "--weights", "--data-dir", "--explain"])
+def test_a_home_folder_is_meant_by_its_sign_in_every_option(option, run, images, monkeypatch):
+    """No shell expands it after `=`."""
+    monkeypatch.setenv("HOME", str(run.parent))
+    image = some(images)[0]
+    train = ["train", "--data", f"folder:{images}", "--model", "resnet20"]
+    command = {
+        "--out": [*train, "--out=~/shapes"],
+        "--weights": [*train, "--weights=~/shapes/best.safetensors", "--out=~/no", "--dry-run"],
+        "--data-dir": ["bench-data", "--data", "tfds:mnist", "--data-dir=~/shapes"],
+        "--explain": ["predict", image, "--model=~/shapes", "--explain=~/shapes/x/why.png"],
+    }[option]
+    code, text = invoke(*command)
+    assert code == 1
+    assert ("best.safetensors' does not fit" if option == "--weights" else str(run)) in text
+    assert "'~" not in text
+
+
 # Which preparation -------------------------------------------------------------------------------
 
 
@@ -119,13 +173,18 @@ def weights_with_own_preparation(kind: str, folder: Path) -> list[str]:
     file.rename(folder / "model.safetensors")
     if kind == "folder of a file":
         return ["resnet18", str(folder)]
-    config = {"architecture": "resnet18", "num_classes": 3, "pretrained_cfg": OWN}
+    stated = {"crop_pct": 0.875} if kind == "repository that says a part" else OWN
+    config = {"architecture": "resnet18", "num_classes": 3, "pretrained_cfg": stated}
     (folder / "config.json").write_text(json.dumps(config))
     return [str(folder)]
 
 
 @pytest.mark.parametrize(
-    "kind", ["file", "file that names its architecture", "folder of a file", "repository"]
+    "kind",
+    [
+        *("file", "file that names its architecture", "folder of a file"),
+        *("repository", "repository that says a part"),
+    ],
 )
 def test_what_weights_state_of_images_counts_everywhere(kind, tmp_path):
     named = weights_with_own_preparation(kind, tmp_path)
@@ -140,6 +199,26 @@ def test_what_weights_state_of_images_counts_everywhere(kind, tmp_path):
         assert kr.preprocessor(named[0]).mean == stated.mean
         model = kr.create_model(named[0], include_preprocessing=True)
         assert list(model.get_layer("normalize").scale) == list(normalize.scale)
+
+
+@pytest.mark.parametrize("target", ["m.keras", "m.safetensors", "m.keras m.safetensors"])
+def test_what_is_stated_of_images_is_kept_by_converting(target, images, tmp_path):
+    """A saved model that takes normalised images is given them, where it says by what numbers."""
+    (source,) = weights_with_own_preparation("file that names its architecture", tmp_path)
+    path = source
+    for name in target.split():
+        before, path = path, tmp_path / name
+        assert invoke("convert", before, path)[0] == 0
+    assert loading.locate(path).preparation == Preparation.stated_in(OWN)
+    assert kr.preprocessor(path).mean == OWN["mean"]
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3)).astype("float32")
+    found, expected = (
+        loading.locate(model).build_classifier().probabilities(pictures) for model in (path, source)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    said = [invoke("predict", some(images)[0], "--model", model) for model in (path, source)]
+    assert said[0] == said[1]
+    assert said[0][0] == 0
 
 
 def test_what_nobody_states_is_said_aloud(tmp_path):
@@ -192,7 +271,11 @@ def test_a_saved_model_of_logits_is_given_its_softmax(front, tmp_path, images):
 
 
 @pytest.mark.parametrize(
-    "model", ["runs/typo", "./resnet50", "flowers.keras", "best.safetensors", "~/nothing/there"]
+    "model",
+    [
+        *("runs/typo", "./resnet50", "flowers.keras", "best.safetensors", "~/nothing/there"),
+        *("resnet50.safetensors", "resnet50.keras", "resnet50.in1k.pth"),  # Called by what it is.
+    ],
 )
 def test_what_looks_like_a_path_is_spoken_of_as_one(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -202,6 +285,15 @@ def test_what_looks_like_a_path_is_spoken_of_as_one(model, tmp_path, monkeypatch
     code, text = invoke("predict", "cat.png", "--model", model)
     assert code == 1
     assert "must be a file or folder that exists" in text
+
+
+def test_a_file_that_is_called_like_an_architecture_is_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = kr.ResNet20(weights=None, classes=3, include_preprocessing=True)
+    model.save("resnet20.keras")
+    kr.save_safetensors(model, "resnet20.in1k.safetensors", architecture="resnet20")
+    for file in ("resnet20.keras", "resnet20.in1k.safetensors"):
+        assert kr.create_model(file).output_shape == (None, 3)
 
 
 def test_a_run_without_weights_yet_says_so(run, tmp_path):

@@ -8,6 +8,7 @@ from zlib import crc32
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from deterministic import sample_positions
 from goldens_io import FOLDER
 from photographs import CONFIGS, PHOTOGRAPHS, SAMPLES, config_key, photograph
@@ -214,6 +215,44 @@ def test_arguments_out_of_range_are_named(arguments):
 def test_images_that_are_not_rgb_are_refused(shape, backend):
     with pytest.raises(ValueError, match="images must be RGB"):
         Preprocessor(8, backend=backend)(np.zeros(shape, "uint8"))
+
+
+def _decoded(file):
+    return tf.io.decode_image(file)
+
+
+def _from_python(file):
+    return tf.py_function(lambda: np.zeros((30, 40, 3), "uint8"), [], tf.uint8)
+
+
+def _of_any_channels(file):
+    return tf.io.decode_png(file)
+
+
+@pytest.mark.parametrize("make", [Preprocessor(8), kr.preprocess_input], ids=["layer", "function"])
+@pytest.mark.parametrize("read", [_decoded, _from_python, _of_any_channels])
+def test_a_tensor_of_unknown_rank_or_channels_is_told_how_to_say_them(read, make):
+    files = tf.data.Dataset.from_tensors(tf.io.encode_png(np.zeros((30, 40, 3), "uint8")))
+    ways_out = r"channels=3, expand_animations=False.*image\.set_shape\(\(None, None, 3\)\)"
+    with pytest.raises(ValueError, match=rf"images must be RGB.*{ways_out}"):
+        files.map(lambda file: make(read(file)))
+
+
+def _stating(file):
+    image = tf.io.decode_image(file, channels=3)
+    image.set_shape((None, None, 3))
+    return image
+
+
+def _without_animations(file):
+    return tf.io.decode_image(file, channels=3, expand_animations=False)
+
+
+@pytest.mark.parametrize("read", [_stating, _without_animations])
+def test_a_tensor_that_says_its_rank_goes_through(read):
+    files = tf.data.Dataset.from_tensors(tf.io.encode_png(np.zeros((30, 40, 3), "uint8")))
+    (image,) = files.map(lambda file: Preprocessor(8)(read(file)))
+    assert image.shape == (8, 8, 3)
 
 
 def test_pil_refuses_what_it_would_round():

@@ -223,6 +223,12 @@ RGB = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), "uint8")
         (dict(data=RGB.astype("int64")), "data must be uint8 or float"),
         (dict(data=RGB.astype("float32")), "data must be in the model's range, -2.12 to 2.64"),
         (dict(data=np.zeros((4, 8, 8, 3))), "and not all the same"),
+        (
+            dict(data=np.arange(4.0)[:, None, None, None] * np.ones((1, 8, 8, 3)) * 1e-3),
+            "not all the same",
+        ),
+        (dict(data=np.repeat(RGB[:1], 8, 0)), "data must be different images"),
+        (dict(data=np.repeat(RGB[:1], 2, 0)), "data must be different images"),
         (dict(data=np.full((4, 8, 8, 3), np.nan)), "data must be finite"),
         (dict(data=RGB / 255, include_preprocessing=True), "data must be uint8 RGB"),
         (dict(data=RGB, keep_float="conv"), "keep_float must be a list"),

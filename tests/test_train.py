@@ -18,6 +18,7 @@ import safetensors.numpy
 import tensorflow as tf
 from PIL import Image
 from processes import started
+from test_data import write_records
 from tiny_runs import (
     CLASSES,
     DATA,
@@ -33,6 +34,7 @@ from tiny_runs import (
 )
 
 import keras_resnets as kr
+from keras_resnets.loading import locate
 from keras_resnets.training import callbacks, checkpoints, data, distribute, errors
 from keras_resnets.training import run as run_module
 from keras_resnets.training.batches import evaluation_batches
@@ -113,6 +115,8 @@ def test_a_run_leaves_everything_that_is_promised(finished):
     report = (finished.folder / "report.md").read_text()
     assert f"| top-1 | {finished.evaluation.top1:.2%} |" in report
     assert "moving average" in report
+    classifier = locate(finished.folder.path).build_classifier()
+    assert f"| images prepared | {classifier.preparation} |" in report
     assert finished.folder.read_json("config.json")["recipe"]["epochs"] == 3
     assert "keras" in finished.folder.read_json("versions.json")
 
@@ -644,6 +648,33 @@ def test_a_folder_of_images_is_learned_and_evaluated(image_folder, tmp_path):
     code, text = invoke("train", "--resume", "--out", out, "--epochs", 9)
     assert code == 1
     assert "--resume stands alone" in text
+
+
+def test_records_are_trained_on_and_resumed(tmp_path):
+    """What can only be read from its beginning; a run's usual seed is 0."""
+    spec, options = write_records(tmp_path, np.arange(40) % 2), ("--image-size", 16, "--epochs", 2)
+    out = tmp_path / "run"
+    code, text = invoke("train", "--data", spec, "--out", out, *SMALLER, *options)
+    assert code == 0, text
+    assert json.loads((out / "evaluation.json").read_text())["images"] == 4
+    code, text = invoke("train", "--resume", "--out", out)
+    assert code == 0, text
+
+
+def test_names_of_classes_may_have_any_bytes(tmp_path):
+    """Nor has a system without a locale any other than ASCII's."""
+    names = ("caf\udce9", "Füße", "a b")
+    data_set = f"folder:{write_pictures(tmp_path / 'data', 30, names=names)}"
+    out = tmp_path / "run"
+    options = ("--epochs", 1, "--image-size", 16, *SMALLER)
+    code, text = invoke("train", "--data", data_set, "--out", out, *options)
+    assert code == 0, text
+    assert "| caf\ufffd |" in (out / "report.md").read_text(encoding="utf-8")
+    image = next((tmp_path / "data").rglob("*.png"))
+    code, text = invoke("predict", image, "--model", out, "--json")
+    assert code == 0, text
+    found = {score["name"] for score in json.loads(text)[0]["classes"]}
+    assert found == set(names)
 
 
 def test_ctrl_c_ends_the_command_with_130_and_one_checkpoint(image_folder, tmp_path, monkeypatch):

@@ -57,6 +57,11 @@ def _options(
     pass
 
 
+def _expanded(path: str | None) -> str | None:
+    """A path with the home folder in the place of `~`; no shell sees to that after a `=`."""
+    return path and os.path.expanduser(path)
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Model = Annotated[
     str,
@@ -133,6 +138,7 @@ def predict_images(
         str | None,
         typer.Option(
             metavar="OUT.png",
+            callback=_expanded,
             help="Write what the likeliest class rests on (Grad-CAM); of several images "
             "OUT-1.png, OUT-2.png, ...",
         ),
@@ -254,7 +260,9 @@ DataSpec = Annotated[
     str,
     typer.Option(help=f"{EVERY_FORM}; a folder has a subfolder for each class."),
 ]
-DataDir = Annotated[str | None, typer.Option(help="Where prepared tfds data sets are.")]
+DataDir = Annotated[
+    str | None, typer.Option(help="Where prepared tfds data sets are.", callback=_expanded)
+]
 StrictData = Annotated[
     bool, typer.Option("--strict-data", help="Stop at an image that cannot be read.")
 ]
@@ -266,7 +274,7 @@ ImageSize = Annotated[int | None, typer.Option(help="Side of the images in pixel
 @errors_to_stderr()
 @with_run_options
 def train_model(
-    out: Annotated[str, typer.Option(help="Folder of the run, new or empty.")],
+    out: Annotated[str, typer.Option(help="Folder of the run, new or empty.", callback=_expanded)],
     data: Annotated[
         str | None,
         typer.Option(help=f"{EVERY_FORM}."),

@@ -11,7 +11,7 @@ from keras_resnets import catalog
 from keras_resnets.checks import require
 from keras_resnets.files import atomic_write, write_keras_weights
 from keras_resnets.loading import Located, locate
-from keras_resnets.weights import fit, published
+from keras_resnets.weights import checkpoint, fit, published
 
 
 def convert_file(
@@ -29,7 +29,7 @@ def convert_file(
             weights) or `.keras` (Keras' whole model, which ends in a softmax).
         name: of the architecture; its tag, if it has one, is noted in a `.safetensors` file.
             Default: what the source states. What else that states (how images are prepared, names
-            of classes, licence) goes into a `.safetensors` file too.
+            of classes, licence) goes into `.safetensors` and `.keras` files too.
         overwrite: whether to replace an existing file.
 
     Returns:
@@ -76,6 +76,8 @@ def convert_file(
     if target.endswith(".keras"):
         with atomic_write(target) as unfinished:
             model.save(unfinished)
+            known = {"architecture": located.variant.name, **facts_of(located)}
+            checkpoint.add_facts(unfinished, known)
     else:
         write_keras_weights(target, model)
     return model
@@ -101,7 +103,7 @@ def _model_of(located: Located) -> keras.Model:
 def facts_of(located: Located) -> dict[str, object]:
     """What is known of the weights beside their tensors, for the metadata of a file."""
     preparation, names = located.preparation, located.class_names
-    facts = {"license": located.licence}
+    facts = {"license": located.licence, "config_changes": dict(located.config_changes)}
     if preparation is not None:
         facts |= preparation.as_metadata()
     if names is not None and names != tuple(published.class_names()):

@@ -15,7 +15,6 @@ from keras_resnets.preparation import Preparation
 from keras_resnets.training import data, evaluate, resuming, specs
 from keras_resnets.training.config import RunConfig
 from keras_resnets.training.data import Examples
-from keras_resnets.training.report import percent
 from keras_resnets.training.run_folder import RunFolder
 from keras_resnets.weights import published
 
@@ -130,7 +129,7 @@ def _by_class(found: evaluate.Evaluation) -> Table:
     for row in found.by_class():
         if row["images"]:  # A model may know more classes than the data has.
             shares = (row[key] for key in ("recall", "precision", "top5"))
-            table.add_row(str(row["class"]), str(row["images"]), *map(percent, shares))
+            table.add_row(str(row["class"]), str(row["images"]), *map(evaluate.percent, shares))
     return table
 
 

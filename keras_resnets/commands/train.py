@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 from keras_resnets.checks import require
 from keras_resnets.commands.options import OF_THE_RECIPE
 from keras_resnets.commands.output import print_lines
+from keras_resnets.files import read_json
 from keras_resnets.training import distribute, resuming
 from keras_resnets.training.config import RunConfig, resolve
 from keras_resnets.training.plan import plan
@@ -73,11 +74,9 @@ def run_training(
 
 
 def _class_weights(path: str) -> dict[str, float]:
+    path = os.path.expanduser(path)
     require(Path(path).is_file(), 'class_weights must be "balanced" or a JSON file', file=path)
-    try:
-        weights = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"class_weights must be JSON. Received: {path!r} ({error})") from error
+    weights = read_json(path)
     require(isinstance(weights, dict), "class_weights must map classes to weights", file=path)
     return weights
 

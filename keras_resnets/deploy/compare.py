@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnets.checks import require
+from keras_resnets.checks import require, said
 from keras_resnets.deploy import verify
 from keras_resnets.deploy.formats.format import ExportRequest
 from keras_resnets.deploy.images import batches
@@ -26,6 +26,10 @@ from keras_resnets.layers.preprocessor import Preprocessor, read_image
 CHECK_IMAGES = 8  # Where no images are given.
 CHECK_SIZE = (96, 96)  # Where the file takes any size, and none is stated.
 Arrays = Mapping[str, np.ndarray]  # By signature and number of the call: "serve/0".
+
+
+class CannotRun(RuntimeError):
+    """What was written does not run."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +51,7 @@ def compare(graph: ExportGraph, request: ExportRequest, path: Path) -> Compariso
     Raises:
         ValueError: if an output has another shape, is not finite, or differs by more than the
             tolerance.
-        RuntimeError: if the file cannot be run.
+        CannotRun: if the file does not run.
     """
     calls = _calls(request)
     outputs, seen = run_afresh(request, path, calls)
@@ -155,11 +159,13 @@ def run_afresh(
         command = [sys.executable, "-P", verify.__file__, str(job)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise RuntimeError(
+            error = CannotRun(
                 "the exported file must run in a fresh process; nothing was written. Received: "
-                f"format={request.format.name!r}, which ended with code {done.returncode}:\n"
-                + "\n".join(done.stderr.splitlines()[-15:])
+                f"format={request.format.name!r}, which ended with code {done.returncode} "
+                f"({said(done.stderr or 'it said nothing')})"
             )
+            error.add_note("\n".join(done.stderr.splitlines()[-15:]))
+            raise error
         with np.load(files["outputs"]) as outputs:
             return dict(outputs), json.loads(Path(files["result"]).read_text())
 

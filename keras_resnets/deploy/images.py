@@ -63,7 +63,13 @@ def representative(
     images = np.asarray(data)
     _check_images(images, shape, uint8, 2 if calibrates else 1)
     parts = _split(images, shape[0] or 1) if calibrates else (images,)
-    return Samples(*(_as_taken(part, uint8, inputs) for part in parts))
+    samples = Samples(*(_as_taken(part, uint8, inputs) for part in parts))
+    require(
+        not calibrates or bool((images != images[:1]).any()),
+        "data must be different images: int8 is calibrated with some and compared on others",
+        images=len(images),
+    )
+    return samples
 
 
 def batches(images: np.ndarray, batch: int | None) -> Iterator[np.ndarray]:

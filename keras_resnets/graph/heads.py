@@ -26,7 +26,8 @@ def reset_classifier(
         has the old one's name, and random weights.
 
     Raises:
-        ValueError: if the model does not end in a dense layer, or `classes` is no number of them.
+        ValueError: if the model does not end in a dense layer or has several outputs, or `classes`
+            is no number of them.
 
     Example:
 
@@ -36,7 +37,7 @@ def reset_classifier(
     >>> keras_resnets.reset_classifier(model, 0).output_shape
     (None, 2048)
     """
-    model = require_functional(model)
+    model = require_functional(model, one_output=True)
     require(is_count(classes, 0), "classes must be an int from 0 up", classes=classes)
     calls = graph_of(model, opens=lambda nested: False).trunk()
     classifier = next(
@@ -45,6 +46,10 @@ def reset_classifier(
     require(
         isinstance(classifier, layers.Dense),
         "model must end in a dense layer, the classifier",
+        # One hides what it ends in.
+        f"Give the model inside, model.get_layer({classifier.name!r}), another classifier. "
+        if isinstance(classifier, keras.Model)
+        else "",
         model=model.name,
         last_layer=getattr(classifier, "name", None),
     )

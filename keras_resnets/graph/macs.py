@@ -6,7 +6,7 @@ import math
 
 import keras
 
-from keras_resnets.checks import is_count, require
+from keras_resnets.checks import as_plain, is_count, require
 from keras_resnets.graph.walk import graph_of, require_functional
 
 # Without ECA's convolution over channels, a thousandth of a percent, which timm's counts leave out.
@@ -41,6 +41,7 @@ def count_macs(model: keras.Model, input_shape: tuple[int, int, int] | None = No
         the first 1x1 convolution).
     """
     model = require_functional(model, one_input=True)
+    input_shape = as_plain(input_shape)
     own = tuple(model.input_shape[1:])
     if input_shape is None:
         input_shape = tuple(size or 224 for size in own)
@@ -53,12 +54,12 @@ def count_macs(model: keras.Model, input_shape: tuple[int, int, int] | None = No
         input_shape=input_shape,
     )
     graph = graph_of(model, (1, *input_shape))
-    closed = [
-        call.operation.name for call in graph.calls if isinstance(call.operation, keras.Model)
-    ]
+    hiding = (keras.Model, keras.layers.Wrapper)
+    closed = [call.operation.name for call in graph.calls if isinstance(call.operation, hiding)]
     require(
         not closed,
-        "models nested in the model must be functional or sequential, for their layers to be seen",
+        "models nested in the model must be functional or sequential and not wrapped, for their "
+        "layers to be seen",
         model=model.name,
         nested=closed,
     )

@@ -27,3 +27,7 @@ __all__ = [
     "StandardizedConv2D",
     "Subsample2D",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

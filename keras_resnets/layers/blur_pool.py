@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_resnets.checks import require_count
+from keras_resnets.checks import as_plain, require_count
 
 _BINOMIAL = np.array([0.25, 0.5, 0.25])
 
@@ -44,7 +44,7 @@ class BlurPool2D(keras.layers.Layer):
     def __init__(self, stride: int, **kwargs):
         super().__init__(**kwargs)
         require_count(stride=stride)
-        self.stride = stride
+        self.stride = as_plain(stride)
 
     @property
     def strides(self) -> tuple[int, int]:

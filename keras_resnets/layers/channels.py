@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_resnets.checks import as_plain, require_count
+
 
 @keras.saving.register_keras_serializable(package="keras_resnets")
 class SplitChannels(keras.layers.Layer):
@@ -30,9 +32,8 @@ class SplitChannels(keras.layers.Layer):
 
     def __init__(self, sections: int, **kwargs):
         super().__init__(**kwargs)
-        if isinstance(sections, bool) or not isinstance(sections, int) or sections < 1:
-            raise ValueError(f"sections must be a positive int. Received: sections={sections!r}")
-        self.sections = sections
+        require_count(sections=sections)
+        self.sections = as_plain(sections)
 
     def build(self, input_shape):
         if input_shape[-1] % self.sections:
@@ -81,9 +82,8 @@ class PadChannels(keras.layers.Layer):
 
     def __init__(self, channels: int, **kwargs):
         super().__init__(**kwargs)
-        if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
-            raise ValueError(f"channels must be a positive int. Received: channels={channels!r}")
-        self.channels = channels
+        require_count(channels=channels)
+        self.channels = as_plain(channels)
 
     def build(self, input_shape):
         if input_shape[-1] > self.channels:

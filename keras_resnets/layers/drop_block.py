@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_resnets.checks import as_plain, require_count
 from keras_resnets.layers.scheduled_rate import ScheduledRate
 
 
@@ -49,11 +50,8 @@ class DropBlock2D(ScheduledRate):
 
     def __init__(self, rate: float, block_size: int = 7, seed: int | None = None, **kwargs):
         super().__init__(rate, seed, **kwargs)
-        if isinstance(block_size, bool) or not isinstance(block_size, int) or block_size < 1:
-            raise ValueError(
-                f"block_size must be a positive int. Received: block_size={block_size!r}"
-            )
-        self.block_size = block_size
+        require_count(block_size=block_size)
+        self.block_size = as_plain(block_size)
 
     def call(self, inputs, training=False):
         if not training:

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_resnets.checks import require, require_one_of
+from keras_resnets.checks import require, require_one_of, said
 from keras_resnets.preparation import IMAGENET_MEAN, IMAGENET_STD, Preparation
 
 if TYPE_CHECKING:
@@ -103,6 +103,11 @@ class Preprocessor(keras.layers.Layer):
         fields = ("size", "crop_pct", "interpolation", "mean", "std")
         stated = {field: getattr(preparation, field) for field in fields}
         return cls(**stated, backend=backend, **kwargs)
+
+    def __call__(self, inputs, *args, **kwargs):
+        # Here too, because Keras asks for the rank of a tensor before `call`, in words of its own.
+        require_known_rank(inputs)
+        return super().__call__(inputs, *args, **kwargs)
 
     def call(self, inputs):
         require_rgb(inputs.shape, ranks=(3, 4))
@@ -247,11 +252,11 @@ def read_image(path: str | os.PathLike | BinaryIO) -> np.ndarray:
     except FileNotFoundError:
         raise
     # Damaged files end in many ways: most formats are read by a plugin with errors of its own.
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except Exception as error:
         received = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
         raise ValueError(
-            f"paths must be image files that PIL can read; this one cannot be read ({error}). "
-            f"Received: {received!r}"
+            "paths must be image files that PIL can read; this one cannot be read "
+            f"({said(error)}). Received: {received!r}"
         ) from error
 
 
@@ -276,8 +281,31 @@ def normalised(images, mean: Sequence[float], std: Sequence[float]):
     return (images / 255 - mean) / std
 
 
+# What makes RGB images whose shape TensorFlow knows, before they are read.
+_OF_TENSORFLOW = (
+    "where TensorFlow reads images, tf.io.decode_image(..., channels=3, expand_animations=False) "
+    "makes such, and elsewhere image.set_shape((None, None, 3)) says that they are"
+)
+
+
+def require_known_rank(images: Any) -> None:
+    """Refuses a tensor in a graph of TensorFlow that does not say how many axes it has."""
+    shape = getattr(images, "shape", None)
+    require(
+        getattr(shape, "rank", 0) is not None,
+        "images must be RGB, of shape (height, width, 3) or (batch, height, width, 3), and say "
+        f"so; {_OF_TENSORFLOW}",
+        shape=shape,
+    )
+
+
 def require_rgb(shape: Sequence[int | None], ranks: tuple[int, ...] | None) -> None:
     shape = tuple(shape)
+    require(
+        None not in shape[-1:],
+        f"images must be RGB, with a known number of channels; {_OF_TENSORFLOW}",
+        shape=shape,
+    )
     require(
         len(shape) > 0 and shape[-1] == 3 and (ranks is None or len(shape) in ranks),
         "images must be RGB, of shape (height, width, 3) or (batch, height, width, 3); "

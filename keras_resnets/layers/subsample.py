@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_resnets.checks import as_plain, require_count
+
 
 @keras.saving.register_keras_serializable(package="keras_resnets")
 class Subsample2D(keras.layers.Layer):
@@ -34,9 +36,8 @@ class Subsample2D(keras.layers.Layer):
 
     def __init__(self, stride: int, **kwargs):
         super().__init__(**kwargs)
-        if isinstance(stride, bool) or not isinstance(stride, int) or stride < 1:
-            raise ValueError(f"stride must be a positive int. Received: stride={stride!r}")
-        self.stride = stride
+        require_count(stride=stride)
+        self.stride = as_plain(stride)
 
     @property
     def strides(self) -> tuple[int, int]:

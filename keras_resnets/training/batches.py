@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_resnets.checks import is_count, is_number, listed, require
+from keras_resnets.checks import is_count, is_number, listed, require, said
 from keras_resnets.training import augment, images
 from keras_resnets.training.augmentation import Augmentation
 from keras_resnets.training.data import Examples
@@ -360,7 +360,7 @@ def in_our_words(error: Exception) -> ValueError | None:
     known = "|".join(map(re.escape, (UNREADABLE, NONE_READABLE)))
     found = re.search(rf"({known})[^\n]*", str(error))
     if found:
-        return ValueError(found[0])
+        return ValueError(said(found[0]))
     of_files = (
         tf.errors.DataLossError,
         tf.errors.FailedPreconditionError,
@@ -368,6 +368,6 @@ def in_our_words(error: Exception) -> ValueError | None:
         tf.errors.PermissionDeniedError,
     )
     if isinstance(error, of_files) and "Iterator" in str(error):
-        reason = error.message.splitlines()[0]
+        reason = said(error)
         return ValueError(f"data must stay readable while it is used. Received: {reason}")
     return None

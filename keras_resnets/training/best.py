@@ -30,6 +30,8 @@ def write_best(
     activation = keras.layers.Activation(function, dtype="float32", name="probabilities")
     whole = keras.Model(model.input, activation(model.output), name=model.name)
     facts = preparation(config, model).as_metadata() | {"label_names": list(class_names)}
+    if config.recipe.config_changes:
+        facts["config_changes"] = config.as_dict()["recipe"]["config_changes"]
     with atomic_write(folder / BEST_MODEL) as unfinished:
         whole.save(unfinished)
         # So that the file knows its images and classes wherever it is taken.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_resnets.checks import is_count, nearest, require, require_count, require_one_of
+from keras_resnets.checks import as_plain, is_count, nearest, require, require_count, require_one_of
 from keras_resnets.training import specs
 from keras_resnets.training.augmentation import Augmentation
 from keras_resnets.training.recipe import Recipe, find_recipe
@@ -90,6 +90,9 @@ class RunConfig:
     sync_bn: bool = False
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if field.name not in ("data", "recipe"):
+                object.__setattr__(self, field.name, as_plain(getattr(self, field.name)))
         # Paths hold in any folder, as a run may be resumed from another one.
         object.__setattr__(self, "data", specs.absolute(self.data))
         object.__setattr__(self, "weights", _absolute_weights(self.model, self.weights))
@@ -271,7 +274,7 @@ def changed(recipe: Recipe, variant: Variant, changes: Mapping[str, Any]) -> Rec
                 "set must name a field of the recipe, its augmentation or the architecture: "
                 f"{', '.join(names)}. {nearest(key, names)}Received: {key}={value!r}"
             )
-        found[group][key] = tuple(value) if isinstance(value, list) else value
+        found[group][key] = as_plain(tuple(value) if isinstance(value, list) else value)
     return dataclasses.replace(
         recipe,
         augmentation=dataclasses.replace(recipe.augmentation, **found["image"]),

@@ -108,6 +108,11 @@ class Evaluation:
         }
 
 
+def percent(share: float | None) -> str:
+    """A share as text; one of nothing has none."""
+    return "-" if share is None else f"{share:.1%}"
+
+
 def _ratio(part: float, whole: float) -> float | None:
     return float(part / whole) if whole else None
 

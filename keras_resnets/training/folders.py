@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from keras_resnets.checks import listed, require
+from keras_resnets.files import read_text
 from keras_resnets.training import sources
 from keras_resnets.training.sources import IndexedSource
 from keras_resnets.training.splits import Splits, split_of_folder, warn_left_out
@@ -135,7 +136,7 @@ def _check_classes(
         return
     file = path / CLASSES_FILE
     if file.is_file():
-        names = file.read_text(encoding="utf-8").split("\n")
+        names = read_text(file).split("\n")
         if {folder.name for folder in folders} == {name.strip() for name in names} - {""}:
             return
     rule = "folders that hold equal folders are no classes"

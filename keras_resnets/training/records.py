@@ -11,7 +11,8 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from keras_resnets.checks import require
+from keras_resnets.checks import require, said
+from keras_resnets.files import read_text
 from keras_resnets.training.arrays import check_labels
 from keras_resnets.training.sources import RecordSource
 from keras_resnets.training.splits import (
@@ -90,7 +91,7 @@ def _record_labels(file: str) -> np.ndarray:
     except tf.errors.OpError as error:
         raise ValueError(
             "tfrecord: files must hold whole records with image/encoded and image/class/label. "
-            f"Received: {file!r} ({error.message.splitlines()[0]})"
+            f"Received: {file!r} ({said(error)})"
         ) from error
 
 
@@ -99,7 +100,7 @@ def _record_classes(labels: np.ndarray, file: str) -> tuple[int, tuple[str, ...]
     require(labels.size > 0, "tfrecord: files must hold records; there are none", file=file)
     names_file = pathlib.Path(file).with_name(CLASSES_FILE)
     if names_file.is_file():
-        names = names_file.read_text(encoding="utf-8").splitlines()
+        names = read_text(names_file).splitlines()
         require(
             labels.min() >= 0 and labels.max() < len(names),
             f"labels must be from 0 to {len(names) - 1}, the classes that {names_file} names",
@@ -164,6 +165,11 @@ def _prepared_tfds(tfds, name: str, data_dir: str | None):
         raise FileNotFoundError(
             f"tfds: data sets must have been prepared before; nothing is downloaded here. Prepare "
             f"it with `tfds.load({path!r}{where})`. Received: {name!r}"
+        ) from error
+    except Exception as error:  # Names and files that are damaged make it raise whatever.
+        raise ValueError(
+            "tfds: must be followed by NAME, NAME/CONFIG or NAME/CONFIG:VERSION of a data set that "
+            f"can be read ({said(error)}). Received: {name!r}"
         ) from error
     require(
         builder.info.file_format == tfds.core.FileFormat.TFRECORD,

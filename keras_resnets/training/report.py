@@ -9,9 +9,11 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from keras_resnets.checks import printable
 from keras_resnets.files import atomic_write, write_text
+from keras_resnets.preparation import Preparation
 from keras_resnets.training.callbacks import best_epoch
-from keras_resnets.training.evaluate import Evaluation
+from keras_resnets.training.evaluate import Evaluation, percent
 from keras_resnets.training.run_folder import RunFolder
 
 # Beyond so many classes names and numbers no longer fit into the confusion matrix.
@@ -25,6 +27,7 @@ def write_report(
     versions: Mapping[str, Any],
     history: Sequence[Mapping[str, float]],
     evaluation: Evaluation,
+    preparation: Preparation,
 ) -> None:
     """Writes the curves, the confusion matrix, the worst images, `evaluation.json`, `report.md`.
 
@@ -34,12 +37,14 @@ def write_report(
         versions: of the packages.
         history: what was measured, one mapping an epoch.
         evaluation: of the best weights.
+        preparation: how images were prepared for it.
     """
     _save(curves(history), folder, "curves.png")
     _save(confusion_matrix(evaluation), folder, "confusion.png")
     _save(worst_images(evaluation), folder, "worst.png")
     folder.write_json("evaluation.json", evaluation.as_dict())
-    write_text(folder / "report.md", _report(config, versions, history, evaluation))
+    text = _report(config, versions, history, evaluation, preparation)
+    write_text(folder / "report.md", printable(text))
 
 
 def curves(history: Sequence[Mapping[str, float]]) -> Figure:
@@ -79,8 +84,9 @@ def confusion_matrix(evaluation: Evaluation) -> Figure:
     figure.colorbar(picture, ax=panel, shrink=0.8, label="share of the class")
     panel.set(xlabel="predicted", ylabel="true", title=f"{evaluation.top1:.2%} right")
     if classes <= _NAMED_CLASSES:
-        panel.set_xticks(range(classes), evaluation.class_names, rotation=90)
-        panel.set_yticks(range(classes), evaluation.class_names)
+        names = list(map(printable, evaluation.class_names))
+        panel.set_xticks(range(classes), names, rotation=90)
+        panel.set_yticks(range(classes), names)
     if classes <= _NUMBERED_CLASSES:
         for row, column in zip(*np.nonzero(counts), strict=True):
             dark = shares[row, column] > 0.5
@@ -104,7 +110,7 @@ def worst_images(evaluation: Evaluation) -> Figure:
     panels = np.ravel(figure.subplots(rows, columns, squeeze=False))
     for panel in panels:
         panel.set_axis_off()
-    names = evaluation.class_names
+    names = list(map(printable, evaluation.class_names))
     for panel, image in zip(panels, evaluation.worst, strict=False):
         panel.imshow(image.image)
         wrong = image.label != image.predicted
@@ -130,6 +136,7 @@ def _report(
     versions: Mapping[str, Any],
     history: Sequence[Mapping[str, float]],
     evaluation: Evaluation,
+    preparation: Preparation,
 ) -> str:
     seconds = sum(row["seconds"] for row in history)
     facts = {
@@ -142,6 +149,7 @@ def _report(
         "time in epochs": f"{seconds:.0f} s",
         "seed": config["seed"],
         "images evaluated": evaluation.count,
+        "images prepared": preparation,
         "top-1": f"{evaluation.top1:.2%}",
         "top-5": f"{evaluation.top5:.2%}",
         "cross-entropy": f"{evaluation.cross_entropy:.4f}",
@@ -185,11 +193,6 @@ def _report(
 
 def _shares(row: Mapping[str, Any]) -> list[float | None]:
     return [row[key] for key in ("recall", "precision", "top5")]
-
-
-def percent(share: float | None) -> str:
-    """A share as text; one of nothing has none."""
-    return "-" if share is None else f"{share:.1%}"
 
 
 def _table(heading: Sequence[str], rows: Any) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from keras_resnets.checks import require
+from keras_resnets.checks import require, said
 from keras_resnets.training.config import RunConfig
 from keras_resnets.training.fitting import as_before
 from keras_resnets.training.run_folder import RunFolder
@@ -24,14 +24,20 @@ def stored_config(folder: RunFolder) -> RunConfig:
     """What the run in a folder was told.
 
     Raises:
-        ValueError: if there is no run in the folder.
+        ValueError: if there is no run in the folder, or its config.json is damaged.
     """
     require(
         (folder / "config.json").is_file(),
         "out must be the folder of a run where --resume is given",
         out=str(folder),
     )
-    return RunConfig.from_dict(folder.read_json("config.json"))
+    stored = folder.read_json("config.json")
+    try:
+        return RunConfig.from_dict(stored)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"config.json must be as a run writes it ({said(error)}). Received: {str(folder)!r}"
+        ) from error
 
 
 def check_same(folder: RunFolder, config: RunConfig) -> None:
@@ -68,7 +74,8 @@ def check_data(folder: RunFolder, found: str) -> None:
 def stored_data(folder: RunFolder) -> str | None:
     """Which images a run began with; see `data.described`. Version 0.1 did not note it."""
     path = folder / "versions.json"
-    return folder.read_json(path.name).get("data") if path.is_file() else None
+    found = folder.read_json(path.name) if path.is_file() else None
+    return found.get("data") if isinstance(found, dict) else None
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -369,6 +369,11 @@ def _check_options(config: RunConfig, placement: Placement) -> None:
         "tensorboard must be installed for its logs: pip install tensorboard",
         tensorboard=config.tensorboard,
     )
+    require(  # What draws the report, which is written last.
+        importlib.util.find_spec("matplotlib") is not None,
+        "matplotlib must be installed for a run: pip install 'keras-resnets[training]'",
+        out="report.md",
+    )
 
 
 def build(config: RunConfig, classes: int, last: Snapshot | None = None) -> keras.Model:
@@ -423,8 +428,9 @@ def _finish(config: RunConfig, folder: RunFolder, progress: Progress) -> Evaluat
     from keras_resnets.training.report import write_report  # Imports Matplotlib.
 
     with distribute.on_this_process_alone():
+        classifier = locate(str(folder)).build_classifier()
         evaluation = evaluate.evaluate(
-            locate(str(folder)).build_classifier(),
+            classifier,
             data.load(
                 config.data,
                 "validation",
@@ -435,6 +441,11 @@ def _finish(config: RunConfig, folder: RunFolder, progress: Progress) -> Evaluat
             batch_size=min(config.recipe.batch_size, 256),
         )
     write_report(
-        folder, config.as_dict(), folder.read_json("versions.json"), progress.history, evaluation
+        folder,
+        config.as_dict(),
+        folder.read_json("versions.json"),
+        progress.history,
+        evaluation,
+        classifier.preparation,
     )
     return evaluation

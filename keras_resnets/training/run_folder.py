@@ -13,7 +13,7 @@ from typing import Any
 
 import filelock
 
-from keras_resnets.files import UNFINISHED, os_errors_named, write_text
+from keras_resnets.files import UNFINISHED, os_errors_named, read_json, write_text
 
 _LOCK = ".lock"
 
@@ -102,7 +102,7 @@ class RunFolder:
         write_text(self.path / name, json.dumps(value, indent=2) + "\n")
 
     def read_json(self, name: str) -> Any:
-        return json.loads((self.path / name).read_text(encoding="utf-8"))
+        return read_json(self.path / name)
 
     def write_csv(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Rows as lines, the columns being all their keys in the order of appearance."""

@@ -181,6 +181,9 @@ class RecordSource:
             if not own_files:
                 records = records.shard(hosts, index)
             buffer_seed = tf.random.stateless_uniform([], order, None, None, tf.int64)
+            # Of this graph alone: the order is none of the process' seed, and beside a seed of 0
+            # TensorFlow takes no tensor for the other.
+            tf.compat.v1.set_random_seed(seed or 1)
             return records.shuffle(SHUFFLE_BUFFER, seed=buffer_seed)
 
         epochs = tf.data.Dataset.counter(first_epoch)

@@ -40,6 +40,12 @@ class Facts:
         return name.split(".")[0] if isinstance(name, str) else None
 
     @property
+    def config_changes(self) -> dict[str, Any]:
+        """Fields of the architecture's configuration that the network changes."""
+        changes = self._value("config_changes")
+        return dict(changes) if isinstance(changes, Mapping) else {}
+
+    @property
     def classes(self) -> int | None:
         """Number of classes; None also for a bare backbone."""
         return self._value("num_classes") or None
@@ -80,6 +86,11 @@ class Facts:
             ValueError: if something is stated that cannot be followed.
         """
         return Preparation.stated_in(self.stated)
+
+    def overridden_by(self, other: Facts) -> Facts:
+        """Both statements in one, of which the other counts where both say something."""
+        said = {key: value for key, value in other.stated.items() if value is not None}
+        return Facts({**self.stated, **said})
 
     def of_the_weights(self) -> dict[str, Any]:
         """What stays true when the weights move to another file, as it is stated."""

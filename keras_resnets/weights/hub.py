@@ -9,13 +9,13 @@ ours, with the client's own words where they say enough.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from keras_resnets.checks import require
+from keras_resnets.files import read_json
 from keras_resnets.weights.checkpoint import ENDINGS, is_readable
 from keras_resnets.weights.facts import Facts
 
@@ -146,11 +146,10 @@ def _fetch_from_folder(folder: str) -> HubRepository:
 
 def _read_config(path: str, source: str) -> dict[str, Any]:
     try:
-        with open(path, encoding="utf-8") as file:
-            config = json.load(file)
+        config = read_json(path)
         if not isinstance(config, dict):
             raise ValueError("it is no object")
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"config.json must be a JSON object ({error}). Received: {source!r}"
         ) from error

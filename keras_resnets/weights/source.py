@@ -71,6 +71,11 @@ class Weights:
         return self._config.architecture or named or self._metadata.architecture
 
     @property
+    def config_changes(self) -> dict[str, Any]:
+        """Fields of the architecture's configuration that the network changes."""
+        return self._metadata.config_changes
+
+    @property
     def preparation(self) -> Preparation | None:
         """How images are prepared for them.
 
@@ -78,7 +83,10 @@ class Weights:
             ValueError: if something is stated that cannot be followed, or the file is damaged.
         """
         known = self.published and self.published.preparation
-        return self._config.preparation or known or self._metadata.preparation
+        if self._config.preparation and known:
+            return self._config.preparation
+        # What a config.json leaves out, the file beside it may state.
+        return known or self._metadata.overridden_by(self._config).preparation
 
     @property
     def class_names(self) -> tuple[tuple[str, str], ...] | None:

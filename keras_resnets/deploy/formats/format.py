@@ -137,8 +137,11 @@ class Format:
             package for module, package in packages.items() if not importlib.util.find_spec(module)
         ]
         if missing:
+            # No extra but a backend's own brings that.
+            extras = [name for name in ("tensorflow",) if name in missing]
+            extras += ["export"] if set(missing) - set(extras) else []
             raise ImportError(
                 f"format {self.name!r} needs the package{'s' if len(missing) > 1 else ''} "
-                f"{', '.join(missing)}: pip install 'keras-resnets[export]'. "
+                f"{', '.join(missing)}: pip install 'keras-resnets[{','.join(extras)}]'. "
                 f"Received: format={self.name!r}, precision={precision!r}"
             )
