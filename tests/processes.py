@@ -34,3 +34,14 @@ def started(function: Callable, *arguments, **variables: str) -> subprocess.Pope
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def run_child(script: str, *arguments: object) -> None:
+    child = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert child.returncode == 0, child.stderr[-3000:]

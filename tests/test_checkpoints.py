@@ -7,8 +7,9 @@ import warnings
 import keras
 import numpy as np
 import pytest
+from checkpoint_files import assert_same, build, state_of, weights_of
 from deterministic import random_images, random_state
-from goldens_io import parity, relative_error, values
+from goldens_io import relative_error, values
 from keras import layers
 from nets import CASES, size_key
 from safetensors.numpy import save_file
@@ -26,19 +27,6 @@ LOADED = (
 )  # fmt: skip
 
 
-def state_of(name: str) -> dict[str, np.ndarray]:
-    """PyTorch's names and the deterministic arrays of a case."""
-    shapes = parity()[name]["state"]
-    return random_state({path: tuple(shape) for path, shape in shapes.items()})
-
-
-def build(case_name: str, /, **arguments) -> keras.Model:
-    """The model of a case, without its number of classes: that is the file's."""
-    case = CASES[case_name]
-    arguments = {"weights": None, "classifier_activation": None, **arguments}
-    return kr.create_model(case.variant, **case.changes, **arguments)
-
-
 def golden(name: str) -> tuple[np.ndarray, np.ndarray]:
     """Images of a case's first size and PyTorch's logits for them."""
     case = CASES[name]
@@ -49,20 +37,6 @@ def golden(name: str) -> tuple[np.ndarray, np.ndarray]:
 
 def evaluate(model: keras.Model, images: np.ndarray) -> np.ndarray:
     return keras.ops.convert_to_numpy(model(keras.ops.convert_to_tensor(images), training=False))
-
-
-def weights_of(model: keras.Model) -> dict[str, np.ndarray]:
-    return {
-        f"{layer.name}/{variable.name}": np.array(keras.ops.convert_to_numpy(variable))
-        for layer in model.layers
-        for variable in layer.weights
-    }
-
-
-def assert_same(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> None:
-    assert left.keys() == right.keys()
-    for key in left:
-        np.testing.assert_array_equal(left[key], right[key], err_msg=key)
 
 
 @pytest.fixture

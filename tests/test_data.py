@@ -8,6 +8,7 @@ import pytest
 import skimage.data
 import tensorflow as tf
 from PIL import Image
+from record_files import example, write_records
 
 from keras_resnets.layers.preprocessor import Preprocessor
 from keras_resnets.training import bench_data, data, images
@@ -33,30 +34,6 @@ def write_folder(path, classes=("cat", "dog"), count=20):
             color = (label * count + number, 100 * label, 0)
             Image.new("RGB", (20, 16), color).save(path / name / f"{number:02}.png")
     return path
-
-
-def write_records(path, labels, name="train", files=3):
-    """Images whose red channel is their number, spread over several files."""
-    for file in range(files):
-        with tf.io.TFRecordWriter(str(path / f"{name}-{file:05}-of-{files:05}")) as writer:
-            for number in range(file, len(labels), files):
-                pixels = np.full((8, 8, 3), (number, 0, 0), "uint8")
-                feature = {
-                    "image/encoded": [tf.io.encode_png(pixels).numpy()],
-                    "image/class/label": [int(labels[number])],
-                }
-                writer.write(example(feature))
-    return f"tfrecord:{path}/*"
-
-
-def example(feature):
-    values = {
-        key: tf.train.Feature(bytes_list=tf.train.BytesList(value=value))
-        if isinstance(value[0], bytes)
-        else tf.train.Feature(int64_list=tf.train.Int64List(value=value))
-        for key, value in feature.items()
-    }
-    return tf.train.Example(features=tf.train.Features(feature=values)).SerializeToString()
 
 
 def arrays(count=40, classes=4):

@@ -12,8 +12,8 @@ import warnings
 import keras
 import numpy as np
 import pytest
+from checkpoint_files import assert_same, build, save_torch, state_of, weights_of
 from safetensors.numpy import save_file
-from test_checkpoints import assert_same, build, state_of, weights_of
 
 import keras_resnets as kr
 from keras_resnets.weights import checkpoint
@@ -54,18 +54,6 @@ def loaded(model, expected):
         return report
 
     return load
-
-
-def save_torch(content, path) -> str:
-    torch = pytest.importorskip("torch")
-
-    def tensors(value):
-        if isinstance(value, np.ndarray):
-            return torch.from_numpy(value.copy())
-        return {k: tensors(v) for k, v in value.items()} if isinstance(value, dict) else value
-
-    torch.save(tensors(content), str(path))
-    return str(path)
 
 
 # Under a key or a prefix --------------------------------------------------------------------------

@@ -15,12 +15,11 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+from checkpoint_files import assert_same, build, import_timm, save_torch, state_of, weights_of
 from deterministic import random_state
 from goldens_io import architectures, zeros_for_initial_weights
 from safetensors import safe_open
 from safetensors.numpy import save, save_file
-from test_checkpoints import assert_same, build, state_of, weights_of
-from test_keys import save_torch
 
 import keras_resnets as kr
 from keras_resnets.names import keras_name
@@ -677,19 +676,6 @@ def pytorch_leaves(layer: keras.layers.Layer) -> Shapes:
     leaves = dict(kernel="weight", gamma="weight", bias="bias", beta="bias")
     leaves |= dict(moving_mean="running_mean", moving_variance="running_var")
     return {leaves[v.name]: tuple(v.shape)[::-1] for v in layer.weights}
-
-
-def import_timm(torch):
-    """timm; it imports torchvision, whose compiled operators may be for another kind of torch."""
-    try:
-        return pytest.importorskip("timm")
-    except RuntimeError as error:
-        if "torchvision::" not in str(error):
-            raise
-    import_timm.operators = torch.library.Library("torchvision", "DEF")  # gone when the object is
-    for name in ("nms", "qnms"):
-        import_timm.operators.define(f"{name}(Tensor dets, Tensor scores, float iou) -> Tensor")
-    return pytest.importorskip("timm")
 
 
 @pytest.mark.parametrize(

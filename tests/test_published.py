@@ -10,10 +10,10 @@ import json
 import keras
 import numpy as np
 import pytest
+from checkpoint_files import import_timm
 from deterministic import random_images, random_state
+from loopback_hub import Repository, client, endpoint, serving
 from safetensors.numpy import save
-from test_hub import Repository, client, endpoint, serving
-from test_layouts import import_timm
 
 from keras_resnets.weights import published
 

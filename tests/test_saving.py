@@ -5,7 +5,6 @@ and a number that no configuration holds would still be found.
 """
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 from deterministic import random_images
-from processes import BACKEND, child_environment
+from processes import BACKEND, run_child
 from tiny_nets import (
     NETS,
     call,
@@ -29,17 +28,6 @@ DROPS = dict(drop_path=0.25, drop_block=0.125)
 IMAGES = random_images(64, 80, batch=2)
 # JAX compiles each operation for each shape, twice over here; these two hold all layers of ours.
 SAVED = ("cifar", "resnest-2s2x") if BACKEND == "jax" else tuple(NETS)
-
-
-def run_child(script: str, *arguments: object) -> None:
-    child = subprocess.run(
-        [sys.executable, "-c", script, *map(str, arguments)],
-        env=child_environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert child.returncode == 0, child.stderr[-3000:]
 
 
 def recipe(net: str) -> str:

@@ -5,9 +5,9 @@ import json
 import keras
 import numpy as np
 import pytest
+from checkpoint_files import build, state_of
 from nets import CASES
 from safetensors.numpy import save_file
-from test_checkpoints import build, state_of
 
 import keras_resnets as kr
 from keras_resnets.checks import canonical

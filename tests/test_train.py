@@ -18,7 +18,7 @@ import safetensors.numpy
 import tensorflow as tf
 from PIL import Image
 from processes import started
-from test_data import write_records
+from record_files import write_records
 from tiny_runs import (
     CLASSES,
     DATA,

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import version_io
 from goldens_io import relative_error
-from test_saving import run_child
+from processes import run_child
 
 import keras_resnets as kr
 
