@@ -327,9 +327,16 @@ def test_a_tensor_of_another_shape_is_named_with_both():
     )
 
 
-@pytest.mark.parametrize("shape", [(10, 32, 1, 1), (320,), (), (10, 32, 1)], ids=str)
+def test_a_dense_layer_may_be_a_1x1_convolution_in_the_file():
+    state = state_of("basic")
+    model, other = (build("basic", classes=10) for _ in range(2))
+    kr.load_weights(model, state)
+    kr.load_weights(other, state | {"fc.weight": state["fc.weight"][:, :, None, None]})
+    assert_same(weights_of(other), weights_of(model))
+
+
+@pytest.mark.parametrize("shape", [(10, 32, 1, 2), (320,), (), (10, 32, 1)], ids=str)
 def test_a_tensor_of_another_rank_is_named_like_one_of_another_shape(shape):
-    """Some checkpoints keep dense layers as 1x1 convolutions; their axes cannot be permuted."""
     state = state_of("basic") | {"fc.weight": np.zeros(shape, "float32")}
     message = refused(build("basic", classes=10), state)
     assert f"Other shape (1): fc.weight: {shape} -> (32, 10). " in message

@@ -70,6 +70,7 @@ def test_every_family_has_its_kind():
     assert missing == older
 
 
+@pytest.mark.long
 @every_kind
 def test_it_is_saved_and_read_in_every_format(kind, tmp_path):
     model = tiny(kind)
@@ -88,6 +89,7 @@ def test_it_is_saved_and_read_in_every_format(kind, tmp_path):
         np.testing.assert_array_equal(outputs(other), expected)
 
 
+@pytest.mark.long
 @every_kind
 def test_another_classifier_keeps_the_backbone_and_what_was_trained_in_front(kind, tmp_path):
     model = tiny(kind)
@@ -159,6 +161,7 @@ def test_grad_cam_sees_where_its_classes_come_from(kind):
     assert heat.min() >= 0
 
 
+@pytest.mark.long
 @every_kind
 def test_it_trains_with_every_rate_and_a_smaller_stride(kind):
     model = compiled(tiny(kind, drop_path=0.2, drop_block=0.1, dropout=0.1, output_stride=8))

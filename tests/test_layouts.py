@@ -23,6 +23,7 @@ from safetensors.numpy import save, save_file
 
 import keras_resnets as kr
 from keras_resnets.names import keras_name
+from keras_resnets.preparation import Preparation
 from keras_resnets.weights import checkpoint
 
 pytestmark = pytest.mark.with_torch
@@ -611,6 +612,25 @@ def test_a_path_that_is_none_is_refused(path, tmp_path):
     with pytest.raises(ValueError, match="path must be"):
         kr.save_safetensors(build("basic"), tmp_path / path)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("own", ["scaling", "preprocessor"])
+def test_what_the_models_own_layers_do_to_images_is_written(own, tmp_path):
+    changes = dict(weights=None, depths=(1,), planes=(8,), stem_width=8)
+    stated = Preparation(size=(48, 64), mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.125))
+    if own == "scaling":
+        model = kr.ResNet18(**changes, include_preprocessing=True)
+        stated = Preparation()
+    else:
+        image = keras.Input((80, 90, 3))
+        prepared = kr.layers.Preprocessor.of(stated)(image)
+        model = kr.ResNet18(**changes, input_tensor=prepared)
+    kr.save_safetensors(model, tmp_path / "model.safetensors")
+    with safe_open(tmp_path / "model.safetensors", "np") as file:
+        found = Preparation.stated_in(file.metadata())
+    assert found.mean == pytest.approx(stated.mean, abs=1e-6)
+    assert found.std == pytest.approx(stated.std, abs=1e-6)
+    assert own == "scaling" or found.size == stated.size
 
 
 def test_what_pytorch_has_no_name_for_is_refused(tmp_path):

@@ -10,8 +10,9 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_resnets.graph.walk import graph_of
+from keras_resnets.graph.walk import graph_of, shows_graph
 from keras_resnets.layers import Preprocessor
+from keras_resnets.preparation import stated_by_rescaling
 
 
 def normalizing_layer(model: keras.Model) -> layers.Layer | None:
@@ -29,6 +30,16 @@ def normalizing_layer(model: keras.Model) -> layers.Layer | None:
         if getattr(operation, "weights", None):
             return None
     return None
+
+
+def stated_in(model: keras.Model) -> dict[str, Any]:
+    """What a model's own layers state of its images, as metadata; nothing if they state nothing."""
+    own = normalizing_layer(model) if shows_graph(model) and len(model.inputs) == 1 else None
+    if isinstance(own, Preprocessor):
+        return own.preparation.as_metadata()
+    if isinstance(own, layers.Rescaling) and np.shape(own.scale) == np.shape(own.offset) == (3,):
+        return stated_by_rescaling(own.scale, own.offset)
+    return {}
 
 
 def _scale(operation: keras.Operation) -> np.ndarray | None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from keras_resnets.checks import listed, require
 from keras_resnets.files import write_safetensors
+from keras_resnets.graph.endings import stated_in
 from keras_resnets.graph.walk import flat_layers
 from keras_resnets.layers import PointwiseDense
 from keras_resnets.layers.scheduled_rate import ScheduledRate
@@ -223,7 +224,8 @@ def save_safetensors(
             unless it was built with another.
         tag: name of the weights, for the metadata. That of published weights brings along their
             licence and how their images are prepared.
-        metadata: more of it; values that are no strings are written as JSON.
+        metadata: more of it; values that are no strings are written as JSON. How images are
+            normalised is written without being told where the model's own layers do it.
         prefix: the one that the backbone was built with; layers without it are left out.
 
     Raises:
@@ -247,7 +249,7 @@ def save_safetensors(
     if not os.path.isdir(folder):
         raise ValueError(f"path must be in a folder that exists. Received: path={path!r}")
     architecture = model.name if architecture is None else architecture
-    texts = _metadata(architecture, tag, metadata or {})
+    texts = _metadata(architecture, tag, stated_in(model) | dict(metadata or {}))
     tensors = _pytorch_tensors(model, prefix)
 
     write_safetensors(path, tensors, texts)
