@@ -1,4 +1,4 @@
-"""What names a data set: `"folder:PATH"`, `"tfds:NAME"`, `"tfrecord:GLOB"` or `"digits"`."""
+"""What names a data set: `"folder:PATH"`, `"csv:FILE"`, `"tfds:NAME"`, `"tfrecord:GLOB"`, ..."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from keras_resnets.checks import nearest, require
 
-KINDS = ("folder", "tfds", "tfrecord")
+KINDS = ("folder", "csv", "tfds", "tfrecord")
 
 
 def parsed(spec: Any) -> tuple[str, str]:
@@ -24,7 +24,7 @@ def parsed(spec: Any) -> tuple[str, str]:
     kind, _, rest = absolute(spec).partition(":")
     require(
         spec == "digits" or (kind in KINDS and bool(rest)),
-        "the data set must be 'folder:PATH', 'tfds:NAME', 'tfrecord:GLOB' or 'digits'",
+        "the data set must be 'folder:PATH', 'csv:FILE', 'tfds:NAME', 'tfrecord:GLOB' or 'digits'",
         _hint(spec),
         data=spec,
     )
@@ -36,9 +36,11 @@ def absolute(spec: Any) -> Any:
     if not isinstance(spec, str):
         return spec
     kind, colon, rest = spec.partition(":")
-    if kind not in ("folder", "tfrecord") or not rest:
+    if kind not in ("folder", "csv", "tfrecord") or not rest:
         return spec
-    return f"{kind}{colon}{os.path.abspath(os.path.expanduser(rest))}"
+    # A pattern may have question marks; behind that of a table are its options.
+    path, mark, options = rest.partition("?") if kind == "csv" else (rest, "", "")
+    return f"{kind}{colon}{os.path.abspath(os.path.expanduser(path))}{mark}{options}"
 
 
 def _hint(spec: str) -> str:
@@ -46,7 +48,8 @@ def _hint(spec: str) -> str:
     if os.path.isdir(path):
         return f"Did you mean 'folder:{spec}'? "
     if os.path.isfile(path):
-        return f"Did you mean 'tfrecord:{spec}'? "
+        kind = "csv" if path.lower().endswith((".csv", ".tsv")) else "tfrecord"
+        return f"Did you mean '{kind}:{spec}'? "
     kind, colon, rest = spec.partition(":")
     if colon and kind not in KINDS:
         near = nearest(kind, KINDS).removeprefix("Did you mean '").removesuffix("'? ")
