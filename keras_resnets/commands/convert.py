@@ -12,6 +12,7 @@ from keras_resnets.checks import require
 from keras_resnets.files import atomic_write, write_keras_weights
 from keras_resnets.loading import Located, locate
 from keras_resnets.weights import fit, published
+from keras_resnets.weights.facts import multi_label_facts
 
 
 def convert_file(
@@ -101,7 +102,7 @@ def _model_of(located: Located) -> keras.Model:
 def facts_of(located: Located) -> dict[str, object]:
     """What is known of the weights beside their tensors, for the metadata of a file."""
     preparation, names = located.preparation, located.class_names
-    facts = {"license": located.licence}
+    facts = {"license": located.licence} | multi_label_facts(located.threshold)
     if preparation is not None:
         facts |= preparation.as_metadata()
     if names is not None and names != tuple(published.class_names()):

@@ -7,6 +7,7 @@ import pathlib
 import warnings
 from collections.abc import Mapping
 
+import numpy as np
 import tensorflow as tf
 
 from keras_resnets.checks import is_count, listed, require, require_flag, require_one_of
@@ -43,6 +44,13 @@ class Examples:
     @property
     def multi_label(self) -> bool:
         return isinstance(self.source, IndexedSource) and self.source.multi_label
+
+    @property
+    def class_counts(self) -> np.ndarray | None:
+        """How many images each class has; None for records, all of which would have to be read."""
+        if not isinstance(self.source, IndexedSource):
+            return None
+        return self.source.class_counts(len(self.class_names))
 
     @property
     def count(self) -> int:
@@ -152,15 +160,7 @@ def load(
         f"the data set must have images for the split {split!r}; {found.name} has none",
         split=split,
     )
-    if isinstance(source, IndexedSource):  # Of records the labels are read only in passing.
-        counts = source.class_counts(len(found.class_names))
-        missing = [name for name, n in zip(found.class_names, counts, strict=True) if not n]
-        if missing:
-            names = listed(missing, most=5)
-            warnings.warn(
-                f"The split {split!r} has no images of these classes: {names}.", stacklevel=2
-            )
-    return Examples(
+    examples = Examples(
         found.name,
         split,
         found.class_names,
@@ -170,6 +170,14 @@ def load(
         found.numbered,
         found.is_drawn(split),
     )
+    if (counts := examples.class_counts) is not None:
+        missing = [name for name, n in zip(found.class_names, counts, strict=True) if not n]
+        if missing:
+            names = listed(missing, most=5)
+            warnings.warn(
+                f"The split {split!r} has no images of these classes: {names}.", stacklevel=2
+            )
+    return examples
 
 
 def described(train: Examples, validation: Examples) -> str:

@@ -181,11 +181,7 @@ class Run:
             for split in ("train", "validation")
         }
         self.classes = len(self.examples["train"].class_names)
-        require(
-            self.classes > 1,
-            "the data must have two classes or more, to be told apart",
-            classes=self.examples["train"].class_names,
-        )
+        losses.check_labels(recipe, self.examples["train"])
         self.steps_per_epoch = steps_per_epoch(self.examples["train"], self.local_batch)
         self.class_weights = losses.class_weights(config, self.examples["train"])
         self.make_model()
@@ -212,9 +208,11 @@ class Run:
                 accumulate=config.accumulate,
                 scales=stage_scales(self.model, recipe.layer_decay),
             ),
-            losses.make_loss(recipe),
+            losses.make_loss(recipe, self.class_weights),
             # Weighted, because the last batch of validation is filled up with images of weight 0.
-            weighted_metrics=losses.make_metrics(recipe, self.classes),
+            weighted_metrics=losses.make_metrics(
+                recipe, self.classes, self.examples["validation"].class_counts
+            ),
             jit_compile=self._jit(),
         )
         # Before the first step, so that a checkpoint has somewhere to go.
@@ -260,7 +258,7 @@ class Run:
         recorder = Recorder(
             folder,
             progress,
-            loss=recipe.loss,
+            loss=losses.loss_name(recipe),
             ran_out=lambda: self._ran_out(progress),
             on_best=lambda: self._write_best(folder, average),
             writes=self.placement.is_main,
@@ -322,7 +320,8 @@ class Run:
             batch_size=self.local_batch,
             seed=self.config.seed,
             start_step=start_step,
-            class_weights=self.class_weights,
+            class_weights=None if self.config.recipe.multi_label else self.class_weights,
+            multi_label=self.config.recipe.multi_label,
         )
 
     def validation(self) -> Any:
