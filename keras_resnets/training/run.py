@@ -50,6 +50,7 @@ from keras_resnets.training.distribute import Placement
 from keras_resnets.training.environment import environment, versions
 from keras_resnets.training.errors import DivergedError, Interrupted, explained
 from keras_resnets.training.evaluate import Evaluation
+from keras_resnets.training.multi_label import MultiLabelEvaluation
 from keras_resnets.training.optimizers import make_optimizer, stage_scales
 from keras_resnets.training.run_folder import RunFolder
 from keras_resnets.training.teacher import with_teacher
@@ -67,7 +68,7 @@ class RunResult:
 
     folder: RunFolder
     history: list[dict[str, float]]
-    evaluation: Evaluation | None
+    evaluation: Evaluation | MultiLabelEvaluation | None
 
 
 def train(
@@ -391,7 +392,9 @@ def build(config: RunConfig, classes: int, last: Snapshot | None = None) -> kera
     return model
 
 
-def _finish(config: RunConfig, folder: RunFolder, progress: Progress) -> Evaluation:
+def _finish(
+    config: RunConfig, folder: RunFolder, progress: Progress
+) -> Evaluation | MultiLabelEvaluation:
     """Evaluates the best weights as they were written, and reports."""
     from keras_resnets.training.report import write_report  # Imports Matplotlib.
 
