@@ -89,7 +89,10 @@ def _model_of(located: Located) -> keras.Model:
         "IN must be weights of an architecture; name it by --model",
         IN=located.name,
     )
-    build = functools.partial(located.variant, **located.config_changes)
+    changes = dict(located.config_changes)
+    if located.threshold is not None:
+        changes["classifier_activation"] = "sigmoid"
+    build = functools.partial(located.variant, **changes)
     model = build(weights=None)
     state_dict = fit.located(located.weights.state_dict, model)
     classes, channels = fit.classes_in(state_dict), fit.channels_in(state_dict, model)
