@@ -277,8 +277,8 @@ def export_model(
 DataSpec = Annotated[
     str,
     typer.Option(
-        help="folder:PATH (a subfolder for each class), csv:FILE (columns path and label, or labels "
-        "separated by |), tfds:NAME, tfrecord:GLOB or digits."
+        help="folder:PATH (a subfolder for each class), csv:FILE (columns path and label, or "
+        "labels separated by |), tfds:NAME, tfrecord:GLOB or digits."
     ),
 ]
 DataDir = Annotated[str | None, typer.Option(help="Where prepared tfds data sets are.")]

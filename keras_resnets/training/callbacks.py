@@ -317,7 +317,7 @@ def best_epoch(history: list[dict[str, float]]) -> int:
     """
 
     def order(row: dict[str, float]) -> tuple[float, float, float]:
-        loss = row.get("val_binary_cross_entropy", row.get("val_cross_entropy"))
+        loss = row.get("val_binary_cross_entropy", row["val_cross_entropy"])
         accuracy = row.get("val_mean_average_precision", row.get("val_top1"))
         return accuracy, -loss, -row["epoch"]
 

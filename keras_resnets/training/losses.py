@@ -25,30 +25,37 @@ def make_loss(recipe: Recipe, class_weights: Sequence[float] | None = None) -> k
     """
     if recipe.loss == "cross_entropy":
         return keras.losses.CategoricalCrossentropy(from_logits=True)
-    if recipe.multi_label and class_weights is not None:
-        return WeightedBinaryCrossentropy(class_weights)
+    if recipe.multi_label:
+        return MultiLabelCrossentropy(class_weights)
     return keras.losses.BinaryCrossentropy(from_logits=True)
 
 
-class WeightedBinaryCrossentropy(keras.losses.Loss):
-    """The mean over the classes of their binary cross-entropies, each times its class' weight.
+class MultiLabelCrossentropy(keras.losses.Loss):
+    """The sum over the classes of their binary cross-entropies, of logits.
+
+    That is minus the logarithm of the probability of an image's labels, as the cross-entropy of one
+    class is of its one. So the gradient of each logit is probability minus label in both, and the
+    learning rate of a recipe holds. With Keras' `BinaryCrossentropy`, a mean, SGD learns slower by
+    as many times as there are classes.
 
     Args:
-        class_weights: a number for each class.
+        class_weights: what the part of each class is multiplied by; None for 1.
     """
 
-    def __init__(self, class_weights: Sequence[float]) -> None:
-        super().__init__(name="weighted_binary_cross_entropy")
-        self.class_weights = tuple(class_weights)
+    def __init__(self, class_weights: Sequence[float] | None = None) -> None:
+        super().__init__(name="multi_label_cross_entropy")
+        self.class_weights = None if class_weights is None else tuple(class_weights)
 
     def call(self, y_true, y_pred):
-        terms = ops.binary_crossentropy(y_true, y_pred, from_logits=True)
-        return ops.mean(terms * ops.array(self.class_weights, terms.dtype), axis=-1)
+        parts = ops.binary_crossentropy(y_true, y_pred, from_logits=True)
+        if self.class_weights is not None:
+            parts = parts * ops.array(self.class_weights, parts.dtype)
+        return ops.sum(parts, axis=-1)
 
 
 def loss_name(recipe: Recipe) -> str:
     """The name of the metric that is the loss."""
-    return "binary_cross_entropy" if recipe.multi_label else recipe.loss
+    return "cross_entropy" if recipe.multi_label else recipe.loss
 
 
 def make_metrics(
@@ -61,45 +68,59 @@ def make_metrics(
         classes: how many there are.
         validated: how many images of validation each class has, if that is known.
     """
-    binary = keras.metrics.BinaryCrossentropy(from_logits=True, name=loss_name(recipe))
     if recipe.multi_label:
-        return [MeanAveragePrecision(classes, validated), binary]
+        entropy = keras.metrics.MeanMetricWrapper(make_loss(recipe).call, name=loss_name(recipe))
+        return [MeanAveragePrecision(classes, validated), entropy]
     metrics: list[Any] = [
         keras.metrics.CategoricalAccuracy(name="top1"),
         keras.metrics.TopKCategoricalAccuracy(min(5, classes), name="top5"),
         keras.metrics.CategoricalCrossentropy(from_logits=True, name="cross_entropy"),
     ]
-    return [*metrics, binary] if recipe.loss == "binary_cross_entropy" else metrics
+    if recipe.loss == "binary_cross_entropy":
+        metrics.append(keras.metrics.BinaryCrossentropy(from_logits=True, name=recipe.loss))
+    return metrics
 
 
 class MeanAveragePrecision(keras.metrics.AUC):
-    """The area under the curve of precision over recall, a mean over the classes, of logits.
+    """The mean over the classes of their average precisions, of logits.
 
-    It is measured at 200 thresholds, batch by batch and on all devices together;
-    `multi_label.average_precision` is exact, and needs all answers at once. Keras' own thresholds
-    lie between the probabilities 0.005 and 0.995, and rare classes below; these are evenly spaced
-    among the logits from -10 to 10. A mixture of images counts as what has the larger share.
+    It is added up batch by batch, on all devices together, at 1001 thresholds, evenly spaced
+    among the logits from -10 to 10; images between two of them count as equal. Otherwise it is what
+    `multi_label.average_precision` says, which needs all answers at once. (Keras' own area under
+    the curve has its thresholds among the probabilities, where rare classes are all below the
+    first, interpolates, and counts classes without images as 0.) A mixture of images counts as what
+    has the larger share.
 
     Args:
         classes: how many there are.
-        counts: images of each class; one without any has no precision, and is left out.
+        counts: images of each class; one without any is left out.
     """
 
     highest = 10.0
 
     def __init__(self, classes: int, counts: np.ndarray | None = None) -> None:
         super().__init__(
+            num_thresholds=1001,
             curve="PR",
             multi_label=True,
             num_labels=classes,
-            label_weights=None if counts is None else (counts > 0).astype("float32").tolist(),
             name="mean_average_precision",
         )
+        self.is_counted = np.ones(classes, bool) if counts is None else counts > 0
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         logits = ops.cast(y_pred, "float32")
         scores = ops.clip(logits / (2 * self.highest) + 0.5, 0.0, 1.0)
         super().update_state(ops.cast(y_true > 0.5, "float32"), scores, sample_weight)
+
+    def result(self):
+        right = ops.convert_to_tensor(self.true_positives)  # By threshold, rising, and class.
+        wrong = ops.convert_to_tensor(self.false_positives)
+        precision = ops.divide_no_nan(right, right + wrong)
+        gained = ops.divide_no_nan(right[:-1] - right[1:], right[:1])
+        by_class = ops.sum(gained * precision[:-1], axis=0)
+        counted = ops.array(self.is_counted, by_class.dtype)
+        return ops.sum(by_class * counted) / self.is_counted.sum()
 
 
 def check_labels(recipe: Recipe, examples: Examples) -> None:

@@ -49,7 +49,7 @@ class WorstImage:
         id: of the example, such as its path.
         labels: indices of its classes.
         predicted: indices of the classes that reach the threshold.
-        cross_entropy: of the image, a mean over the classes.
+        cross_entropy: of the image, a sum over the classes.
         image: as the model saw it, uint8 (height, width, 3).
     """
 
@@ -127,7 +127,7 @@ class MultiLabelEvaluation:
 
     @property
     def cross_entropy(self) -> float:
-        """Mean over the images and classes."""
+        """A sum over the classes, and a mean over the images."""
         return float(_cross_entropies(self.labels, self.probabilities).mean())
 
     @property
@@ -146,7 +146,7 @@ class MultiLabelEvaluation:
             "mean average precision": f"{self.mean_average_precision:.2%}",
             f"F1 at the threshold {self.threshold:g}": f"{self._at(self.threshold)['f1'] or 0:.2%}",
             "highest F1": f"{best['f1'] or 0:.2%}, at the threshold {best['threshold']:g}",
-            "binary cross-entropy": f"{self.cross_entropy:.4f}",
+            "cross-entropy": f"{self.cross_entropy:.4f}",
         }
 
     def by_class(self) -> list[dict[str, Any]]:
@@ -171,7 +171,7 @@ class MultiLabelEvaluation:
         return {
             "images": self.count,
             "mean_average_precision": self.mean_average_precision,
-            "binary_cross_entropy": self.cross_entropy,
+            "cross_entropy": self.cross_entropy,
             "threshold": self.threshold,
             "by_threshold": self.by_threshold(),
             "by_class": self.by_class(),
@@ -199,10 +199,10 @@ def _shares(right: int, said: int, there: int) -> dict[str, float | None]:
 
 
 def _cross_entropies(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Of each label by itself."""
+    """Of each image: the sum of the binary cross-entropies of its classes."""
     smallest = keras.config.epsilon()
     chosen = np.where(labels > 0, probabilities, 1 - probabilities)
-    return -np.log(np.maximum(chosen, smallest))
+    return -np.log(np.maximum(chosen, smallest)).sum(axis=-1)
 
 
 def tally(
@@ -232,7 +232,7 @@ def tally(
         own, said = answer.targets > 0, answer.probabilities[list(outputs)]
         labels.append(own)
         probabilities.append(said)
-        entropy = float(_cross_entropies(own, said).mean())
+        entropy = float(_cross_entropies(own, said))
         found = (tuple(np.flatnonzero(chosen).tolist()) for chosen in (own, said >= threshold))
         picture = answer.image.round().astype("uint8")
         kept.add(entropy, WorstImage(answer.id, *found, entropy, picture))

@@ -63,8 +63,8 @@ class Recipe:
         weight_decay: of convolution and dense kernels; nothing else is decayed.
         clip_norm: largest global norm of the gradient; None for no clipping.
         loss: `"cross_entropy"` (softmax), `"binary_cross_entropy"` (a sigmoid a class, mean over
-            the classes), or `"multi_label"`: the same where an image may have several labels, or
-            none; what counts is the mean average precision then.
+            the classes), or `"multi_label"` (a sigmoid a class, sum over the classes), where an
+            image may have several labels, or none; the mean average precision counts then.
         teacher_share: of a teacher's outputs in the loss, where a run has one.
         teacher_temperature: what both networks' logits are divided by there; higher ones say more
             of the unlikely classes.

@@ -66,7 +66,7 @@ def curves(history: Sequence[Mapping[str, float]]) -> Figure:
     if any(row.get("val_top5", 1) < 1 for row in history):
         accuracy["accuracy"]["val_top5"] = "validation, top-5"
     precision = {
-        "loss": {"loss": "training", "val_binary_cross_entropy": "validation"},
+        "loss": {"loss": "training", "val_cross_entropy": "validation"},
         "mean average precision": {
             "mean_average_precision": "training",
             "val_mean_average_precision": "validation",
