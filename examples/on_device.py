@@ -51,6 +51,7 @@ class Classifier:
                 f"Received: {str(path)!r}"
             )
         self.labels = self.metadata["labels"]
+        self.threshold: float | None = self.metadata.get("threshold")
         self.size = tuple(self.metadata["input_size"][-2:])
         self._interpreter = Interpreter(str(path), num_threads=threads)
         source = self._interpreter.get_input_details()[0]
@@ -61,10 +62,11 @@ class Classifier:
 
     @property
     def gives_probabilities(self) -> bool:
-        """Whether answers are probabilities: of logits of two or more classes, a softmax or a
-        sigmoid. Otherwise they are values, numbers as they come."""
+        """Whether answers are probabilities: of logits of two or more classes or of several labels
+        an image, a softmax or a sigmoid. Otherwise they are values, numbers as they come."""
         activation = self.metadata["activation"]
-        logits = activation == "linear" and self._output["shape"][-1] != 1
+        several = self.threshold is not None or self._output["shape"][-1] != 1
+        logits = activation == "linear" and several
         return bool(logits) or activation in ("softmax", "log_softmax", "sigmoid", "hard_sigmoid")
 
     def answer(self, image: np.ndarray) -> np.ndarray:
@@ -89,16 +91,29 @@ class Classifier:
         self._interpreter.set_tensor(self._input["index"], _to_type(values, self._input)[None])
         self._interpreter.invoke()
         outputs = _to_float(self._interpreter.get_tensor(self._output["index"])[0], self._output)
-        if self.gives_probabilities and self.metadata["activation"] in ("linear", "log_softmax"):
+        activation = self.metadata["activation"]
+        if activation == "linear" and self.threshold is not None:
+            return np.exp(-np.logaddexp(0, -outputs))
+        if self.gives_probabilities and activation in ("linear", "log_softmax"):
             outputs = np.exp(outputs - outputs.max())
             outputs /= outputs.sum()
         return outputs
 
-    def top(self, image: np.ndarray, count: int = 5) -> list[tuple[str, float]]:
+    def top(self, image: np.ndarray, count: int | None = None) -> list[tuple[str, float]]:
         """Labels and probabilities of an image's likeliest classes, likeliest first; or labels and
-        values, the largest first."""
+        values, the largest first.
+
+        Args:
+            image: as for `answer`.
+            count: how many. Default: 5; of a model of several labels an image, whose file says so,
+                all that reach its threshold, which may be none.
+        """
         answers = self.answer(image)
-        best = np.argsort(-answers, kind="stable")[:count]
+        best = np.argsort(-answers, kind="stable")
+        if count is None and self.threshold is not None:
+            best = best[answers[best] >= self.threshold]
+        else:
+            best = best[: count or 5]
         return [(self._label(i), float(answers[i])) for i in best]
 
     def _label(self, index: int) -> str:
@@ -254,14 +269,17 @@ def main() -> None:
     add = parser.add_argument
     add("model", metavar="MODEL.tflite", help="what keras_resnets.export wrote")
     add("images", metavar="IMAGE", nargs="+", help=".ppm, .pgm, .npy, or what Pillow reads")
-    add("--top", type=int, default=5, help="classes to name (%(default)s)")
+    add("--top", type=int, help="classes to name (5; of several labels, all over the threshold)")
     add("--threads", type=int, default=1, help="of the processor to use (%(default)s)")
     arguments = parser.parse_args()
     try:
         classifier = Classifier(arguments.model, arguments.threads)
         for path in arguments.images:
             print(path)
-            for label, answer in classifier.top(read_image(path), arguments.top):
+            found = classifier.top(read_image(path), arguments.top)
+            if not found:
+                print(f"  no label reaches {classifier.threshold:.0%}")
+            for label, answer in found:
                 shown = f"{answer:6.1%}" if classifier.gives_probabilities else f"{answer:.6g}"
                 print(f"  {shown}  {label}")
     except (OSError, ValueError) as error:

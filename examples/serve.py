@@ -28,7 +28,9 @@ the rest of their preparation are in the file.
 
 **Answers** are probabilities where the outputs are logits of two or more classes, or have been
 through a softmax or a sigmoid (then each class has its own); otherwise, as from a single output
-without an activation, they are values: numbers as they come.
+without an activation, they are values: numbers as they come. Of a model of several labels an image,
+whose file says so, all labels that reach its threshold are named, which may be none; `top=N` names
+the N likeliest of any model.
 
 Answers to what cannot be classified say what to do: 400 no image, 408 an upload that stalls, 413
 too large, 415 not an image that is read here, 422 a damaged one, 503 too many at once. There is no
@@ -111,7 +113,10 @@ class Classifier:
                 f"MODEL must return a number for each class. Received: outputs of {output.shape}"
             )
         self._output = output.name
-        self.answers, self._activate = _answers(self.metadata["activation"], output.shape[1])
+        self.threshold: float | None = self.metadata.get("threshold")
+        self.answers, self._activate = _answers(
+            self.metadata["activation"], output.shape[1], self.threshold is not None
+        )
         types = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
         self._dtype = types[self._input.type]
         self.fixed_batch = self._input.shape[0] if isinstance(self._input.shape[0], int) else None
@@ -161,6 +166,14 @@ class Classifier:
         weights = self._weights[:, class_index]
         heat = np.maximum(np.tensordot(weights, features.astype("float32"), axes=1), 0)
         return heat / (heat.max() or 1)
+
+    def best(self, answers: np.ndarray, top: int | None = None) -> list[int]:
+        """The classes to name, likeliest first: `top` of them; else all that reach the threshold of
+        a model of several labels an image, and 5 of others."""
+        order = np.argsort(-answers, kind="stable").tolist()
+        if top is None and self.threshold is not None:
+            return [index for index in order if answers[index] >= self.threshold]
+        return order[: top or 5]
 
     def label(self, index: int) -> str:
         labels = self.metadata.get("labels")
@@ -216,8 +229,12 @@ def _channels(graph: onnx.GraphProto) -> int:
     return shape[-1]
 
 
-def _answers(activation: str, classes: Any) -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
+def _answers(
+    activation: str, classes: Any, several: bool
+) -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
     """What is answered, "probabilities" or "values", and what makes that of the outputs."""
+    if activation == "linear" and several:  # Logits of several labels an image.
+        return "probabilities", lambda outputs: np.exp(-np.logaddexp(0, -outputs))
     if activation == "linear" and classes != 1:  # Logits.
         return "probabilities", _softmax
     if activation == "log_softmax":
@@ -437,6 +454,7 @@ def create_app(
             "classes": len(classifier.metadata.get("labels") or ()) or None,
             "image_size": classifier.size,
             "answers": classifier.answers,
+            "threshold": classifier.threshold,
             "grad_cam": classifier.has_grad_cam,
             "in_hand": in_hand,
             "images": batcher.items,
@@ -445,7 +463,9 @@ def create_app(
 
     @app.post("/predict")
     async def predict(
-        request: Request, top: Annotated[int, Query(ge=1)] = 5, grad_cam: bool = False
+        request: Request,
+        top: Annotated[int | None, Query(ge=1)] = None,
+        grad_cam: bool = False,
     ) -> dict[str, Any]:
         nonlocal in_hand
         if in_hand >= queue:
@@ -456,22 +476,23 @@ def create_app(
         finally:
             in_hand -= 1
 
-    async def answer(request: Request, top: int, grad_cam: bool) -> dict[str, Any]:
+    async def answer(request: Request, top: int | None, grad_cam: bool) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
         async with uploads:
             body = await read_body(request, max_bytes)
             crop, values = await loop.run_in_executor(decoders, read_crop, body, classifier)
         answers, features = await batcher.submit((values, grad_cam))
-        best = np.argsort(-answers, kind="stable")[:top].tolist()
         kind = {"probabilities": "probability", "values": "value"}[classifier.answers]
         picture = None
         if grad_cam:
-            heat = classifier.heat(features, best[0])
+            heat = classifier.heat(features, int(np.argmax(answers)))
             picture = await loop.run_in_executor(decoders, overlay, crop, heat)
         return {
             "predictions": [
-                {"index": i, "label": classifier.label(i), kind: float(answers[i])} for i in best
+                {"index": i, "label": classifier.label(i), kind: float(answers[i])}
+                for i in classifier.best(answers, top)
             ],
+            "threshold": classifier.threshold,
             "overlay": picture,
         }
 

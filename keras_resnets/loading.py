@@ -87,6 +87,11 @@ class Located:
         return self.weights and self.weights.class_names
 
     @property
+    def threshold(self) -> float | None:
+        """The probability from which an image has a label; None where an image has one class."""
+        return self.weights and self.weights.threshold
+
+    @property
     def licence(self) -> str | None:
         return self.weights and self.weights.licence
 
@@ -127,6 +132,8 @@ class Located:
         facts = self.weights and self.weights.repository and self.weights.repository.facts
         if facts and facts.channels is not None and arguments.get("input_tensor") is None:
             arguments.setdefault("input_shape", (None, None, facts.channels))
+        if self.threshold is not None and "classes" not in arguments:
+            arguments.setdefault("classifier_activation", "sigmoid")
         return self.variant(weights=self.weights, **{**self.config_changes, **arguments})
 
     def build_classifier(self) -> Classifier:
@@ -169,7 +176,7 @@ class Located:
         sides = model.inputs[0].shape[1:3]
         if None not in sides and sides != preparation.size:
             preparation = preparation.at_size(sides)
-        return Classifier(model, preparation, self.class_names_of(model))
+        return Classifier(model, preparation, self.class_names_of(model), self.threshold)
 
     def class_names_of(self, model: keras.Model) -> tuple[tuple[str, str], ...] | None:
         """Label and description of each output, where they are known and as many."""
@@ -188,11 +195,13 @@ class Classifier:
         model: from RGB values 0 to 255 `(batch, height, width, 3)` to scores `(batch, classes)`.
         preparation: how images are resized and cropped for it.
         class_names: label and description of each output, or None.
+        threshold: the probability from which an image has a label; None where it has one class.
     """
 
     model: keras.Model
     preparation: Preparation
     class_names: tuple[tuple[str, str], ...] | None
+    threshold: float | None = None
 
     @functools.cached_property
     def _ends_in_logits(self) -> bool:
@@ -204,8 +213,10 @@ class Classifier:
         return self.as_probabilities(self.model.predict_on_batch(images))
 
     def as_probabilities(self, scores: Any) -> Any:
-        """The model's outputs as probabilities: those of a model of logits get their softmax."""
-        if self._ends_in_logits and scores.shape[-1] >= 2:
+        """The model's outputs as probabilities: logits get their softmax, or sigmoids."""
+        if self._ends_in_logits and self.threshold is not None:
+            scores = keras.ops.sigmoid(keras.ops.cast(scores, "float32"))
+        elif self._ends_in_logits and scores.shape[-1] >= 2:
             scores = keras.ops.softmax(keras.ops.cast(scores, "float32"))
         return keras.ops.convert_to_numpy(scores)
 

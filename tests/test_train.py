@@ -40,7 +40,7 @@ from keras_resnets.training import run as run_module
 from keras_resnets.training.batches import evaluation_batches
 from keras_resnets.training.config import RunConfig, resolve
 from keras_resnets.training.plan import plan
-from keras_resnets.training.recipe import find_recipe, list_recipes
+from keras_resnets.training.recipe import LOSSES, find_recipe, list_recipes
 from keras_resnets.training.run import Run, RunResult, train
 from keras_resnets.training.run_folder import RunFolder
 
@@ -81,7 +81,7 @@ def test_every_recipe_trains_a_tiny_network_of_its_family(name, tmp_path):
     assert {"best.keras", "best.safetensors", "log.csv"} <= names(folder.path)
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_losses_of_soft_labels_are_their_formulas(loss):
     config = tiny_config(changes={"loss": loss})
     run = Run(config, distribute.Placement())
@@ -96,6 +96,7 @@ def test_losses_of_soft_labels_are_their_formulas(loss):
     else:
         p = 1 / (1 + np.exp(-logits))
         expected = -(targets * np.log(p) + (1 - targets) * np.log(1 - p)).mean()
+        expected *= 3 if loss == "multi_label" else 1  # A sum over the classes.
     value = run.model.compute_loss(y=tf.constant(targets), y_pred=tf.constant(logits))
     assert float(value) == pytest.approx(expected, rel=1e-5)
 
@@ -186,7 +187,7 @@ def test_an_evaluation_counts_every_image_once(finished):
         assert row["recall"] == pytest.approx(recall)
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_the_validation_loss_is_that_of_the_images_alone(loss, tmp_path, capsys):
     """Nine images fill one batch of eight and an eighth of another; the tenth is damaged."""
     write_pictures(tmp_path / "train", 24)
@@ -205,11 +206,13 @@ def test_the_validation_loss_is_that_of_the_images_alone(loss, tmp_path, capsys)
     ):
         p, y = model.predict_on_batch(images), labels.numpy()
         one = -(y * np.log(p)).sum(1)
-        if loss == "binary_cross_entropy":
-            one = -(y * np.log(p) + (1 - y) * np.log(1 - p)).mean(1)
+        if loss != "cross_entropy":
+            one = -(y * np.log(p) + (1 - y) * np.log(1 - p)).sum(1)
+            one /= 3 if loss == "binary_cross_entropy" else 1
         losses += one[weights.numpy() > 0].tolist()
     assert len(losses) == 9
-    assert result.history[0][f"val_{loss}"] == pytest.approx(np.mean(losses), rel=1e-4)
+    name = "cross_entropy" if loss == "multi_label" else loss
+    assert result.history[0][f"val_{name}"] == pytest.approx(np.mean(losses), rel=1e-4)
     printed = re.search(r"val_loss: ([\d.]+)", capsys.readouterr().out)
     assert float(printed[1]) == pytest.approx(np.mean(losses), abs=1e-3)
 

@@ -78,6 +78,14 @@ Weights = Annotated[
     ),
 ]
 
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        help="Probability from which an image has a label, of a model of several labels an image. "
+        "Default: what the model states."
+    ),
+]
+
 
 @app.command("list")
 @errors_to_stderr()
@@ -133,7 +141,14 @@ def predict_images(
     images: Annotated[list[str], typer.Argument(help="Image files.")],
     model: Model,
     weights: Weights = None,
-    top: Annotated[int, typer.Option(help="How many classes to show.")] = 5,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            help="How many classes to show. Default: 5; of a model of several labels an image all "
+            "that reach its threshold."
+        ),
+    ] = None,
+    threshold: Threshold = None,
     explain: Annotated[
         str | None,
         typer.Option(
@@ -148,13 +163,18 @@ def predict_images(
     """Classify images, prepared as the weights ask for."""
     from keras_resnets.commands import predict
 
-    predictions = predict.predict(images, model, weights, top=top, explanation=explain)
+    predictions = predict.predict(
+        images, model, weights, top=top, threshold=threshold, explanation=explain
+    )
     if as_json:
         print_json([dataclasses.asdict(prediction) for prediction in predictions])
         return
     for prediction in predictions:
         print_lines([prediction.image], style="bold")
-        print_scores(prediction.classes)
+        if prediction.classes:
+            print_scores(prediction.classes)
+        else:
+            print_lines([f"no label reaches {prediction.threshold:g}"])
         if prediction.explanation is not None:
             print_lines([f"explained in {prediction.explanation}"])
 
@@ -212,6 +232,7 @@ def export_model(
     activation: Annotated[
         str, typer.Option(help="Of the output: softmax, linear, ... or unchanged.")
     ] = "unchanged",
+    threshold: Threshold = None,
     signatures: Annotated[
         str, typer.Option(help="Of a SavedModel: serve and any of features,serve_bytes.")
     ] = "serve",
@@ -242,6 +263,7 @@ def export_model(
         image_size=image_size,
         include_preprocessing=include_preprocessing,
         activation=activation,
+        threshold=threshold,
         signatures=signatures.split(","),
         data=data,
         keep_float=keep_float or None,
@@ -258,7 +280,10 @@ def export_model(
 
 DataSpec = Annotated[
     str,
-    typer.Option(help=f"{EVERY_FORM}; a folder has a subfolder for each class."),
+    typer.Option(
+        help=f"{EVERY_FORM}; a folder has a subfolder for each class, a table the columns path and "
+        "label, or labels separated by |."
+    ),
 ]
 DataDir = Annotated[
     str | None, typer.Option(help="Where prepared tfds data sets are.", callback=_expanded)

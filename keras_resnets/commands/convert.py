@@ -12,6 +12,7 @@ from keras_resnets.checks import require
 from keras_resnets.files import atomic_write, write_keras_weights
 from keras_resnets.loading import Located, locate
 from keras_resnets.weights import checkpoint, fit, published
+from keras_resnets.weights.facts import multi_label_facts
 
 
 def convert_file(
@@ -90,7 +91,10 @@ def _model_of(located: Located) -> keras.Model:
         "IN must be weights of an architecture; name it by --model",
         IN=located.name,
     )
-    build = functools.partial(located.variant, **located.config_changes)
+    changes = dict(located.config_changes)
+    if located.threshold is not None:
+        changes["classifier_activation"] = "sigmoid"
+    build = functools.partial(located.variant, **changes)
     model = build(weights=None)
     state_dict = fit.located(located.weights.state_dict, model)
     classes, channels = fit.classes_in(state_dict), fit.channels_in(state_dict, model)
@@ -104,6 +108,7 @@ def facts_of(located: Located) -> dict[str, object]:
     """What is known of the weights beside their tensors, for the metadata of a file."""
     preparation, names = located.preparation, located.class_names
     facts = {"license": located.licence, "config_changes": dict(located.config_changes)}
+    facts |= multi_label_facts(located.threshold)
     if preparation is not None:
         facts |= preparation.as_metadata()
     if names is not None and names != tuple(published.class_names()):

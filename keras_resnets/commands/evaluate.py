@@ -15,6 +15,9 @@ from keras_resnets.preparation import Preparation
 from keras_resnets.training import data, evaluate, resuming, specs
 from keras_resnets.training.config import RunConfig
 from keras_resnets.training.data import Examples
+from keras_resnets.training.evaluate import percent
+from keras_resnets.training.multi_label import MultiLabelEvaluation
+from keras_resnets.training.report import THRESHOLD_COLUMNS
 from keras_resnets.training.run_folder import RunFolder
 from keras_resnets.weights import published
 
@@ -70,6 +73,9 @@ def run_evaluation(
         print_json(values)
         return
     print_table(_by_class(found))
+    if isinstance(found, MultiLabelEvaluation):
+        print_lines([""])
+        print_table(_by_threshold(found))
     print_lines([what, found.summary])
     if checkpoint is not None and checkpoint.top1 is not None:
         print_lines(
@@ -104,10 +110,13 @@ def _other_images(folder: RunFolder, run: RunConfig, seed: int) -> str | None:
 def _same_data(run: RunConfig, spec: str) -> bool:
     """Whether a data set is that which a run was trained on, by whatever name."""
     names = [str(specs.absolute(name)) for name in (run.data, spec)]
-    kinds, paths = zip(*(name.partition(":")[::2] for name in names), strict=True)
-    return names[0] == names[1] or (
-        kinds == ("folder", "folder") and os.path.realpath(paths[0]) == os.path.realpath(paths[1])
+    (kind, here), (other, there) = (name.partition(":")[::2] for name in names)
+    if kind != other or kind not in ("folder", "csv"):
+        return names[0] == names[1]
+    (path, *options), (its_path, *its_options) = (
+        name.split("?", 1) if kind == "csv" else [name] for name in (here, there)
     )
+    return options == its_options and os.path.realpath(path) == os.path.realpath(its_path)
 
 
 def _described(examples: Examples, seed: int, run: RunConfig | None, as_the_run: bool) -> str:
@@ -124,12 +133,20 @@ def _described(examples: Examples, seed: int, run: RunConfig | None, as_the_run:
     return text
 
 
-def _by_class(found: evaluate.Evaluation) -> Table:
-    table = Table("class", "images", "recall", "precision", "top-5", box=None, pad_edge=False)
+def _by_class(found: evaluate.Evaluation | MultiLabelEvaluation) -> Table:
+    table = Table("class", "images", *found.columns.values(), box=None, pad_edge=False)
     for row in found.by_class():
         if row["images"]:  # A model may know more classes than the data has.
-            shares = (row[key] for key in ("recall", "precision", "top5"))
-            table.add_row(str(row["class"]), str(row["images"]), *map(evaluate.percent, shares))
+            shares = (row[key] for key in found.columns)
+            table.add_row(str(row["class"]), str(row["images"]), *map(percent, shares))
+    return table
+
+
+def _by_threshold(found: MultiLabelEvaluation) -> Table:
+    table = Table("threshold", *THRESHOLD_COLUMNS.values(), box=None, pad_edge=False)
+    for row in found.by_threshold():
+        shares = (percent(row[key]) for key in THRESHOLD_COLUMNS)
+        table.add_row(f"{row['threshold']:g}", *shares)
     return table
 
 

@@ -10,6 +10,7 @@ from keras_resnets.deploy.export import ExportReport, export
 from keras_resnets.deploy.formats import find_format, format_of
 from keras_resnets.deploy.place import check_target
 from keras_resnets.loading import locate
+from keras_resnets.weights.facts import check_threshold, threshold_of
 
 
 def run_export(
@@ -21,6 +22,7 @@ def run_export(
     precision: str,
     batch: str | None,
     image_size: str | None,
+    threshold: float | None,
     overwrite: bool,
     **options: Any,
 ) -> ExportReport:
@@ -31,8 +33,10 @@ def run_export(
     except ImportError as error:
         raise ValueError(str(error)) from error
     sizes = _sizes(image_size)
+    check_threshold(threshold)
 
     located = locate(model, weights)
+    threshold = threshold_of(located.threshold, threshold)
     network = located.build()
     names = located.class_names_of(network)
     return export(
@@ -47,6 +51,7 @@ def run_export(
         labels=names and [text for _, text in names],
         architecture=located.variant and located.variant.name,
         licence=located.licence,
+        threshold=threshold,
         overwrite=overwrite,
         **options,
     )

@@ -21,7 +21,7 @@ from keras_resnets.training.config import RunConfig, resolve
 from keras_resnets.training.recipe import Recipe
 
 # The fields of a recipe that have an option of their own; `--set` changes any.
-OF_THE_RECIPE = ("epochs", "batch_size", "learning_rate", "layer_decay", "image_size")
+OF_THE_RECIPE = ("epochs", "batch_size", "learning_rate", "layer_decay", "image_size", "loss")
 
 
 def with_run_options(command: Callable[..., None]) -> Callable[..., None]:

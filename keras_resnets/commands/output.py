@@ -48,7 +48,7 @@ def print_checkpoints(checkpoints: Sequence[Pretrained]) -> None:
 
 
 def print_scores(scores: Sequence[ClassScore]) -> None:
-    """Prints the likeliest classes of an image as a table."""
+    """Prints the likeliest classes of an image, or all its labels, as a table."""
     table = Table("rank", "class", "probability", box=None, pad_edge=False)
     for score in scores:
         name = str(score.index) if score.name is None else f"{score.name} ({score.index})"

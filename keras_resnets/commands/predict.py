@@ -17,6 +17,7 @@ from keras_resnets.layers.preprocessor import Preprocessor
 from keras_resnets.loading import locate
 from keras_resnets.preparation import Preparation
 from keras_resnets.preprocessing import likeliest
+from keras_resnets.weights.facts import check_threshold, threshold_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,12 +45,15 @@ class Prediction:
 
     Attributes:
         image: path of the image.
-        classes: the likeliest classes, likeliest first.
+        classes: the likeliest classes, likeliest first; of a model of several labels an image those
+            that reach the threshold, which may be none.
+        threshold: the probability from which an image has a label; None where it has one class.
         explanation: path of the picture that shows what the first of them rests on, or None.
     """
 
     image: str
     classes: tuple[ClassScore, ...]
+    threshold: float | None
     explanation: str | None
 
 
@@ -58,7 +62,8 @@ def predict(
     model: str | os.PathLike,
     weights: str | os.PathLike | None = None,
     *,
-    top: int = 5,
+    top: int | None = None,
+    threshold: float | None = None,
     explanation: str | os.PathLike | None = None,
 ) -> list[Prediction]:
     """Classifies image files, prepared as the weights state.
@@ -67,7 +72,9 @@ def predict(
         paths: the files; see `Preprocessor.load`.
         model: as for `loading.locate`.
         weights: likewise.
-        top: how many classes an image, or all if the model has fewer.
+        top: how many classes an image, or all if the model has fewer; whatever their probability.
+            Default: 5; of a model of several labels an image, all that reach its threshold.
+        threshold: another than the model states, which is of several labels an image.
         explanation: a `.png` file to be written: the image as the model saw it under the Grad-CAM
             of its likeliest class. Of several images every one gets its own, numbered in their
             order: `out-1.png`, `out-2.png`, ...
@@ -84,10 +91,12 @@ def predict(
     """
     paths = [os.fspath(path) for path in paths]
     require(len(paths) > 0, "paths must name at least one image file", paths=paths)
-    require(is_count(top), "top must be a positive int", top=top)
+    require(top is None or is_count(top), "top must be a positive int", top=top)
+    check_threshold(threshold)
     pictures = _numbered(explanation, len(paths))
     # All that may be wrong with arguments and files shows before a model is built.
     located = locate(model, weights)
+    threshold = threshold_of(located.threshold, threshold)
     stated = None if located.whole else located.preparation  # A saved model may be of one size.
     batches = stated and [_prepared(stated, path) for path in paths]
     classifier = located.build_classifier()
@@ -98,7 +107,7 @@ def predict(
     for path, picture, images in zip(paths, pictures, batches, strict=True):
         scores = grad_cam.run(classifier.model, images)
         probabilities = classifier.as_probabilities(scores)[0]
-        best = likeliest(probabilities, top)
+        best = likeliest(probabilities, top or (5 if threshold is None else len(probabilities)))
         if picture is not None:
             heat = grad_cam.grad_cam(classifier.model, images, best[0])[0]
             _write_picture(grad_cam.overlay(images[0].astype("uint8"), heat), picture)
@@ -107,8 +116,9 @@ def predict(
             ClassScore(rank, index, *(names[index] if names else (None, None)), float(value))
             for rank, index in enumerate(best, start=1)
             for value in [probabilities[index]]
+            if top or threshold is None or value >= threshold
         ]
-        predictions.append(Prediction(path, tuple(classes), picture))
+        predictions.append(Prediction(path, tuple(classes), threshold, picture))
     return predictions
 
 

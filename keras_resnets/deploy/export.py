@@ -36,6 +36,7 @@ def export(
     activation: str = "unchanged",
     signatures: Sequence[str] = ("serve",),
     labels: Sequence[str] | None = None,
+    threshold: float | None = None,
     architecture: str | None = None,
     licence: str | None = None,
     data: Any = None,
@@ -76,12 +77,15 @@ def export(
             Where the model's own first layers normalise, they count for that. Default: what those
             layers say. The rest is not known then: it is left out of the metadata, and asked for
             where it is needed.
-        activation: of the output: `"softmax"`, `"linear"` (logits) or another Keras activation's
-            name instead of the model's own; `"unchanged"` leaves it.
+        activation: of the output: `"softmax"`, `"sigmoid"`, `"linear"` (logits) or another Keras
+            activation's name instead of the model's own; `"unchanged"` leaves it.
         signatures: of a SavedModel, `"serve"` and any of: `"features"`, which returns what the
             classifier reads, and `"serve_bytes"`, which takes the bytes of JPEG, PNG, GIF or WebP
             files of any size.
         labels: names of the classes. Default: ImageNet's, of a model with 1,000 outputs.
+        threshold: of a model that says of each class by itself whether it is in the image: the
+            probability from which it is. It goes into the metadata, by which readers list all
+            labels that reach it.
         architecture: the name of the network's. Default: as for the licence.
         licence: of the weights. Default: that of the checkpoint that `preprocessing` names.
         data: representative images, which int8 is calibrated with and every export is compared on:
@@ -125,6 +129,7 @@ def export(
         activation=activation,
         signatures=signatures,
         labels=labels,
+        threshold=threshold,
         architecture=architecture,
         licence=licence,
         data=data,

@@ -12,6 +12,8 @@ format's.
 - `test_input_size`, `test_crop_pct`: the larger size that weights are best evaluated at.
 - `include_preprocessing`: whether uint8 RGB goes in; otherwise normalised float32.
 - `activation`: that of the output, `"linear"` for logits.
+- `multi_label`, `threshold`: only of a model whose images may have several labels: true, and the
+  probability from which a label is said of an image. Logits become probabilities by a sigmoid then.
 - `licence`: of the weights.
 - `precision`: that of the file.
 
@@ -25,6 +27,7 @@ from typing import Any
 
 from keras_resnets.deploy.formats.format import ExportRequest
 from keras_resnets.deploy.prepare import ExportGraph
+from keras_resnets.weights.facts import multi_label_facts
 
 
 def describe(graph: ExportGraph, request: ExportRequest) -> dict[str, Any]:
@@ -36,5 +39,6 @@ def describe(graph: ExportGraph, request: ExportRequest) -> dict[str, Any]:
         "labels": request.labels,
         "include_preprocessing": request.normalizes,
         "activation": graph.activation,
+        **multi_label_facts(request.threshold),
         "precision": request.precision,
     }

@@ -15,9 +15,11 @@ from keras_resnets.deploy.formats.format import SIGNATURES, ExportRequest, Forma
 from keras_resnets.deploy.images import representative
 from keras_resnets.deploy.inputs import ImageInputs, inputs_of
 from keras_resnets.deploy.place import check_target
+from keras_resnets.graph.endings import output_activation
 from keras_resnets.graph.walk import flat_layers, require_functional
 from keras_resnets.layers.preprocessor import Preprocessor
 from keras_resnets.weights import published
+from keras_resnets.weights.facts import check_threshold
 
 
 def resolve(
@@ -34,6 +36,7 @@ def resolve(
     activation: Any,
     signatures: Any,
     labels: Any,
+    threshold: Any,
     architecture: str | None,
     licence: str | None,
     data: Any,
@@ -68,6 +71,7 @@ def resolve(
         activation=_checked_activation(activation),
         signatures=_checked_signatures(signatures, target, shape, inputs),
         labels=_checked_labels(labels, model),
+        threshold=_checked_threshold(threshold, activation, model),
         architecture=architecture or (checkpoint and checkpoint.architecture),
         licence=licence or (checkpoint and checkpoint.license),
         tolerance=_checked_tolerance(tolerance, target, precision),
@@ -227,6 +231,21 @@ def _checked_labels(labels: Sequence[str] | None, model: keras.Model) -> list[st
         labels=labels,
     )
     return list(labels)
+
+
+def _checked_threshold(threshold: Any, activation: str, model: keras.Model) -> float | None:
+    check_threshold(threshold)
+    if threshold is None:
+        return None
+    ends_in = output_activation(model) if activation == "unchanged" else activation
+    require(
+        ends_in in ("sigmoid", "linear") and len(model.outputs[0].shape) == 2,
+        "threshold is for a model of several labels an image: the activation must be 'sigmoid', or "
+        "'linear' for the logits",
+        threshold=threshold,
+        activation=ends_in,
+    )
+    return float(threshold)
 
 
 def _checked_tolerance(tolerance: Any, format: Format, precision: str) -> float:

@@ -24,13 +24,21 @@ def find_arrays(
         splits=list(splits),
     )
     checked = {split: _checked_arrays(key, splits[key]) for split, key in named.items()}
-    classes = check_labels(checked["train"][1], "the training labels")
-    for split, (_, labels) in checked.items():
+    labels = {split: labels for split, (_, labels) in checked.items()}
+    classes = check_labels(labels["train"], "the training labels")
+    for split, own in labels.items():
         require(
-            labels.size == 0 or labels.max() < classes,
+            own.shape[1:] == labels["train"].shape[1:],
+            f"labels must have the shape of the training labels, (N, {classes}) where these say of "
+            "each class whether it is there, else (N,)",
+            split=named[split],
+            shape=own.shape,
+        )
+        require(
+            own.ndim == 2 or own.max(initial=0) < classes,
             f"labels must be from 0 to {classes - 1}, as in the training split",
             split=named[split],
-            largest=labels.max(initial=0),
+            largest=own.max(initial=0),
         )
     require(
         class_names is None or len(class_names) == classes,
@@ -46,7 +54,7 @@ def find_arrays(
 
 
 def _checked_arrays(key: str, arrays: tuple) -> tuple[np.ndarray, np.ndarray]:
-    """Images as uint8 (N, H, W, C) and labels as int64 (N,)."""
+    """Images as uint8 (N, H, W, C) and labels as int64 (N,), or as uint8 (N, classes)."""
     require(
         isinstance(arrays, (tuple, list)) and len(arrays) == 2,
         "arrays must be (images, labels)",
@@ -62,18 +70,45 @@ def _checked_arrays(key: str, arrays: tuple) -> tuple[np.ndarray, np.ndarray]:
         dtype=str(images.dtype),
         shape=images.shape,
     )
+    images = images[..., None] if images.ndim == 3 else images
+    if labels.ndim == 2:
+        return images, _checked_multi_hot(labels, len(images))
     require(
         labels.shape == images.shape[:1] and np.issubdtype(labels.dtype, np.integer),
-        f"labels must be {len(images)} integers, one an image",
+        f"labels must be {len(images)} integers, one an image; or, where an image may have several "
+        f"classes, ({len(images)}, classes) of 0 and 1",
         dtype=str(labels.dtype),
         shape=labels.shape,
     )
-    return (images[..., None] if images.ndim == 3 else images), labels.astype(np.int64)
+    return images, labels.astype(np.int64)
+
+
+def _checked_multi_hot(labels: np.ndarray, count: int) -> np.ndarray:
+    """A row for each image, in which a 1 stands for each of its classes, as uint8."""
+    require(
+        len(labels) == count
+        and labels.shape[1] > 0
+        and labels.dtype.kind in "biuf"
+        and bool(np.isin(labels, (0, 1)).all()),
+        f"labels of several classes must be of the shape ({count}, classes), 1 for each class that "
+        "is in the image and 0 for the others; labels of one class are integers (N,)",
+        dtype=str(labels.dtype),
+        shape=labels.shape,
+    )
+    return labels.astype(np.uint8)
 
 
 def check_labels(labels: np.ndarray, whose: str) -> int:
     """How many classes there are, each of which must have an image."""
-    require(labels.size > 0, f"{whose} must not be empty: there are no images", count=0)
+    require(len(labels) > 0, f"{whose} must not be empty: there are no images", count=0)
+    if labels.ndim == 2:
+        missing = np.flatnonzero(~labels.any(axis=0))
+        require(
+            missing.size == 0,
+            f"{whose} must have an image of every class. Leave out the columns of the others",
+            missing=missing[:12].tolist(),
+        )
+        return labels.shape[1]
     require(labels.min() >= 0, f"{whose} must count from 0", smallest=labels.min())
     present = np.unique(labels)
     classes = int(labels.max()) + 1

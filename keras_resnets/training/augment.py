@@ -145,15 +145,17 @@ def augment_batch(
     augmentation: Augmentation,
     seed: tf.Tensor,
     class_weights: Sequence[float] | None = None,
+    multi_label: bool = False,
 ) -> tuple[tf.Tensor, ...]:
     """Mixes the images of a batch and makes their labels soft.
 
     Args:
         images: float32 (B, S, S, 3).
-        labels: one-hot float32 (B, classes).
+        labels: one-hot float32 (B, classes), or with a 1 for each of several classes.
         augmentation: what to do.
         seed: int32 (2,).
         class_weights: the weight of each class in the loss.
+        multi_label: whether each class is a question of its own; see `soft_labels`.
 
     Returns:
         Images and labels of the same shapes; with class weights also the weight of each image (B,),
@@ -172,14 +174,19 @@ def augment_batch(
             lambda mix=mix, alpha=alpha: mix(images, labels, alpha, mix_seed) for mix, alpha in ways
         ]
         images, labels = tf.switch_case(chosen, branches)
-    targets = soft_labels(labels, augmentation)
+    targets = soft_labels(labels, augmentation, multi_label)
     if class_weights is None:
         return images, targets
     return images, targets, tf.linalg.matvec(labels, tf.constant(class_weights, labels.dtype))
 
 
-def soft_labels(labels: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
+def soft_labels(
+    labels: tf.Tensor, augmentation: Augmentation, multi_label: bool = False
+) -> tf.Tensor:
     """Targets of the loss, from the mixed labels (B, classes). Nothing else smooths labels.
+
+    Smoothing spreads a share evenly over all answers: over K classes of which one is right; where
+    each class is a question of its own, over its two answers, as Keras' `BinaryCrossentropy` does.
 
     Source:
         Smoothing: Szegedy et al., arXiv:1512.00567, section 7. Hard targets: Wightman et al.,
@@ -189,7 +196,8 @@ def soft_labels(labels: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
     if augmentation.hard_targets_above_zero:
         labels = tf.cast(labels > 0, labels.dtype)
     smoothing = augmentation.label_smoothing
-    return labels * (1 - smoothing) + smoothing / labels.shape[-1]
+    answers = 2 if multi_label else labels.shape[-1]
+    return labels * (1 - smoothing) + smoothing / answers
 
 
 def mixup(

@@ -50,6 +50,7 @@ def training_batches(
     seed: int,
     start_step: int = 0,
     class_weights: Sequence[float] | None = None,
+    multi_label: bool = False,
 ) -> tf.data.Dataset:
     """Endless batches of augmented images and soft labels.
 
@@ -69,6 +70,8 @@ def training_batches(
         seed: of the order and the augmentation.
         start_step: how many batches to leave out.
         class_weights: the weight of each class in the loss.
+        multi_label: whether each class is a question of its own, as it is where an image may have
+            several labels; see `augment.soft_labels`.
 
     Returns:
         A dataset of `(images, labels)`: float32 `(batch_size, image_size, image_size, 3)`, RGB from
@@ -111,10 +114,17 @@ def training_batches(
     def finish(step, batch):
         pixels, readable = _decoded(batch, prepare, image_size, batch_size, examples.strict)
         pixels, labels = _with_gaps_filled(pixels, batch["label"], readable)
-        labels = tf.one_hot(labels, len(examples.class_names))
+        labels = _targets(labels, examples)
         step_seed = tf.random.fold_in(tf.constant([seed, 2]), step * hosts + index)
         pixels = tf.cast(pixels, tf.float32)
-        return augment.augment_batch(pixels, labels, augmentation, step_seed, class_weights)
+        return augment.augment_batch(
+            pixels,
+            labels,
+            augmentation,
+            step_seed,
+            class_weights,
+            multi_label=multi_label or examples.multi_label,
+        )
 
     batches = numbered.batch(batch_size, drop_remainder=True).enumerate(start_step)
     return batches.map(finish, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
@@ -147,7 +157,8 @@ def evaluation_batches(
 
     Returns:
         A dataset of `(images, labels, weights)`: float32 `(batch_size, image_size, image_size,
-        3)`, RGB from 0 to 255; one-hot float32 `(batch_size, classes)`; float32 `(batch_size,)`.
+        3)`, RGB from 0 to 255; float32 `(batch_size, classes)`, one-hot or with a 1 for each of an
+        image's labels; float32 `(batch_size,)`.
         In the order of `examples.dataset`.
 
     Raises:
@@ -174,7 +185,7 @@ def evaluation_batches(
     )
 
     def finish(batch, pixels, readable):
-        labels = tf.one_hot(batch["label"], len(examples.class_names))
+        labels = _targets(batch["label"], examples)
         return tf.cast(pixels, tf.float32), labels, tf.cast(readable, tf.float32)
 
     count = evaluation_steps(examples, batch_size) * batch_size
@@ -320,6 +331,13 @@ def _report(names: tf.Tensor, strict: bool) -> tf.Operation:
             return tf.constant(True)
 
     return tf.cond(tf.size(names) > 0, call, lambda: tf.constant(True)).op
+
+
+def _targets(labels: tf.Tensor, examples: Examples) -> tf.Tensor:
+    """Labels as float32 (B, classes)."""
+    if examples.multi_label:
+        return tf.cast(labels, tf.float32)
+    return tf.one_hot(labels, len(examples.class_names))
 
 
 def _filler(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

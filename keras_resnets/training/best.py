@@ -10,6 +10,7 @@ from keras_resnets.preparation import Preparation, stated_by_rescaling
 from keras_resnets.training.config import RunConfig
 from keras_resnets.training.run_folder import RunFolder
 from keras_resnets.weights import checkpoint
+from keras_resnets.weights.facts import THRESHOLD, multi_label_facts
 from keras_resnets.weights.fit import save_safetensors
 
 INTERPOLATION = "bicubic"  # How `batches.evaluation_batches` resizes the images of validation.
@@ -32,6 +33,8 @@ def write_best(
     facts = preparation(config, model).as_metadata() | {"label_names": list(class_names)}
     if config.recipe.config_changes:
         facts["config_changes"] = config.as_dict()["recipe"]["config_changes"]
+    if config.recipe.multi_label:
+        facts |= multi_label_facts(THRESHOLD)
     with atomic_write(folder / BEST_MODEL) as unfinished:
         whole.save(unfinished)
         # So that the file knows its images and classes wherever it is taken.

@@ -311,10 +311,14 @@ class Recorder(keras.callbacks.Callback):
 
 
 def best_epoch(history: list[dict[str, float]]) -> int:
-    """Number of the epoch of the highest validation accuracy; of several, of the lowest loss."""
+    """Number of the epoch of the highest validation accuracy; of several, of the lowest loss.
+
+    Where an image may have several labels, the accuracy is the mean average precision.
+    """
 
     def order(row: dict[str, float]) -> tuple[float, float, float]:
         loss = row.get("val_binary_cross_entropy", row["val_cross_entropy"])
-        return row["val_top1"], -loss, -row["epoch"]
+        accuracy = row.get("val_mean_average_precision", row.get("val_top1"))
+        return accuracy, -loss, -row["epoch"]
 
     return int(max(history, key=order)["epoch"])

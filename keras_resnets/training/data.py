@@ -7,10 +7,11 @@ import pathlib
 import warnings
 from collections.abc import Mapping
 
+import numpy as np
 import tensorflow as tf
 
 from keras_resnets.checks import is_count, listed, require, require_flag, require_one_of
-from keras_resnets.training import arrays, folders, packaged, records, specs
+from keras_resnets.training import arrays, folders, packaged, records, specs, tables
 from keras_resnets.training.sources import IndexedSource, Source
 from keras_resnets.training.splits import ALL, SPLITS, Splits
 
@@ -28,6 +29,7 @@ class Examples:
         shard: `(index, count)`: this host and how many there are.
         numbered: whether the classes have no names of their own, only numbers.
         is_drawn: whether the split is a part of the training images, drawn by the seed.
+        multi_label: whether an image may have several labels, or none.
     """
 
     name: str
@@ -40,6 +42,17 @@ class Examples:
     is_drawn: bool = False
 
     @property
+    def multi_label(self) -> bool:
+        return isinstance(self.source, IndexedSource) and self.source.multi_label
+
+    @property
+    def class_counts(self) -> np.ndarray | None:
+        """How many images each class has; None for records, all of which would have to be read."""
+        if not isinstance(self.source, IndexedSource):
+            return None
+        return self.source.class_counts(len(self.class_names))
+
+    @property
     def count(self) -> int:
         """How many images the split has over all hosts; unreadable ones, still unknown, count."""
         return self.source.count
@@ -48,8 +61,9 @@ class Examples:
     def dataset(self) -> tf.data.Dataset:
         """This host's examples once, in a fixed order.
 
-        Each is a dict: image, encoded bytes or uint8 (H, W, C); label, int64; id, a string: the
-        path, or file and number of the record, or the number in the array.
+        Each is a dict: image, encoded bytes or uint8 (H, W, C); label, int64, or uint8 (classes,)
+        where images may have several; id, a string: the path, or file and number of the record, or
+        the number in the array.
         """
         return self.source.in_order(self.shard)
 
@@ -73,6 +87,13 @@ def load(
               and `validation` and `test` beside it are the others; usual names (`training`,
               `valid`, `val`, `dev`, `testing`, `eval`; `training_set`, `val2017`, `seg_test`) in
               any case of letters will do. Hidden folders and those of systems are passed over.
+            - `"csv:FILE"`: a table in UTF-8 whose first line names its columns: one for the path of
+              the image (`path`, `file`, `filename`, `image`, ...), absolute or from the folder of
+              the table, one for its label (`label`, `class`, ...) or labels (`labels`, `tags`,
+              ...), separated by `|`, and perhaps one for the split (`split`, `set`, `subset`),
+              which says `train`, `val` and the like. `|` alone stands for an image of none of the
+              classes. Others are named behind a question mark:
+              `"csv:FILE?path=photo&labels=species&split=part&separator=;"`; `split=` for none.
             - `"tfds:NAME"`, `"tfds:NAME/CONFIG"` or `"tfds:NAME/CONFIG:VERSION"`: a data set
               that tensorflow-datasets has already prepared; nothing is downloaded. A colon may
               stand for the slash in front of CONFIG. Where it has no validation split, its test
@@ -86,7 +107,8 @@ def load(
             - `"npz:FILE"`: arrays `x_train`, `y_train`, `x_test`, `y_test`, as in Keras' mnist.npz,
               and optionally `class_names`; split likewise.
             - `"digits"`: scikit-learn's 8x8 digits, always split into 1,437 and 360.
-            - `(images, labels)`: uint8 arrays (N, H, W) or (N, H, W, 1 or 3) and integers (N,).
+            - `(images, labels)`: uint8 arrays (N, H, W) or (N, H, W, 1 or 3) and integers (N,); or,
+              where an image may have several labels, (N, classes) of 0 and 1.
             - a mapping of splits to such pairs.
 
             Where there is no validation split, it is a seeded tenth of the training images: of
@@ -103,14 +125,16 @@ def load(
         The `Examples` of the split.
 
     Raises:
-        FileNotFoundError: if there is no such folder, file or prepared data set.
+        FileNotFoundError: if there is no such folder, file or prepared data set, or an image of a
+            table is missing.
         ConnectionError: if Keras cannot download a data set.
         ValueError: if an argument is wrong, the data set has no such split, a class has no image, a
             label is out of range, the splits have other classes, or folders are no classes.
 
     Warns:
         UserWarning: of files and folders that are left out, because they are empty, of another
-            format or beside the splits; of classes of which a split has no images.
+            format or beside the splits; of classes of which a split has no images; of images that
+            a table has in several splits.
 
     Example:
 
@@ -141,15 +165,7 @@ def load(
         f"the data set must have images for the split {split!r}; {found.name} has none",
         split=split,
     )
-    if isinstance(source, IndexedSource):  # Of records the labels are read only in passing.
-        counts = source.class_counts(len(found.class_names))
-        missing = [name for name, n in zip(found.class_names, counts, strict=True) if not n]
-        if missing:
-            names = listed(missing, most=5)
-            warnings.warn(
-                f"The split {split!r} has no images of these classes: {names}.", stacklevel=2
-            )
-    return Examples(
+    examples = Examples(
         found.name,
         split,
         found.class_names,
@@ -159,6 +175,14 @@ def load(
         found.numbered,
         found.is_drawn(split),
     )
+    if (counts := examples.class_counts) is not None:
+        missing = [name for name, n in zip(found.class_names, counts, strict=True) if not n]
+        if missing:
+            names = listed(missing, most=5)
+            warnings.warn(
+                f"The split {split!r} has no images of these classes: {names}.", stacklevel=2
+            )
+    return examples
 
 
 def described(train: Examples, validation: Examples) -> str:
@@ -181,4 +205,6 @@ def _find(spec: str | tuple | Mapping[str, tuple], data_dir: str | None, strict:
         return packaged.find_keras(rest)
     if kind == "folder":
         return folders.find_folder(pathlib.Path(rest), strict)
+    if kind == "csv":
+        return tables.find_csv(rest, strict)
     return records.find_tfds(rest, data_dir) if kind == "tfds" else records.find_records(rest)

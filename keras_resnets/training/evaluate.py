@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import heapq
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
 
 from keras_resnets.checks import canonical, listed, nearest, require
+from keras_resnets.graph.endings import output_activation
 from keras_resnets.loading import Classifier
 from keras_resnets.preparation import Preparation
-from keras_resnets.training.batches import evaluation_batches, read
+from keras_resnets.training import multi_label
+from keras_resnets.training.answers import Worst, answers
 from keras_resnets.training.data import Examples
+from keras_resnets.training.multi_label import MultiLabelEvaluation
+from keras_resnets.weights.facts import THRESHOLD
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +40,21 @@ class WorstImage:
     probability: float
     image: np.ndarray
 
+    @property
+    def is_wrong(self) -> bool:
+        return self.label != self.predicted
+
+    def described(self, names: Sequence[str]) -> str:
+        """What it is, and what it was taken for."""
+        return f"{names[self.label]}: {self.probability:.1%}\n" + (
+            f"taken for {names[self.predicted]}" if self.is_wrong else "right"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything but the picture, for JSON."""
+        own = {field: getattr(self, field) for field in ("id", "label", "predicted")}
+        return own | {"probability": self.probability}
+
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
@@ -49,6 +67,12 @@ class Evaluation:
         cross_entropy: mean over the images.
         worst: the images whose class got the least probability, least first.
     """
+
+    columns: ClassVar[Mapping[str, str]] = {
+        "recall": "recall",
+        "precision": "precision",
+        "top5": "top-5",
+    }
 
     class_names: tuple[str, ...]
     confusion: np.ndarray
@@ -76,6 +100,14 @@ class Evaluation:
         """`"top-1 97.22%, top-5 100.00% of 360 images"`."""
         return f"top-1 {self.top1:.2%}, top-5 {self.top5:.2%} of {self.count:,} images"
 
+    def facts(self) -> dict[str, str]:
+        """The main figures, in words."""
+        return {
+            "top-1": f"{self.top1:.2%}",
+            "top-5": f"{self.top5:.2%}",
+            "cross-entropy": f"{self.cross_entropy:.4f}",
+        }
+
     def by_class(self) -> list[dict[str, Any]]:
         """For each class its name, images, recall (its own accuracy), precision and top-5."""
         images, taken = self.confusion.sum(1), self.confusion.sum(0)
@@ -100,11 +132,7 @@ class Evaluation:
             "cross_entropy": self.cross_entropy,
             "by_class": self.by_class(),
             "confusion": self.confusion.tolist(),
-            "worst": [
-                {field: getattr(image, field) for field in ("id", "label", "predicted")}
-                | {"probability": image.probability}
-                for image in self.worst
-            ],
+            "worst": [image.as_dict() for image in self.worst],
         }
 
 
@@ -125,8 +153,10 @@ def evaluate(
     preparation: Preparation | None = None,
     flip: bool = False,
     worst: int = 16,
-) -> Evaluation:
+) -> Evaluation | MultiLabelEvaluation:
     """Runs a model once over every image of a split.
+
+    A model of several labels an image is asked about each of them, whatever the data.
 
     Args:
         classifier: what `Located.build_classifier` returns.
@@ -137,62 +167,62 @@ def evaluate(
         worst: how many of the worst images are kept.
 
     Raises:
-        ValueError: if the data has classes that the model does not have, or no image can be read.
+        ValueError: if the data has classes that the model does not have, or several labels an image
+            of which the model knows nothing; or no image can be read.
     """
-    preparation = preparation or classifier.preparation
-    require(
-        preparation.size[0] == preparation.size[1],
-        "image_size must be that of a square",
-        image_size=preparation.size,
-    )
     classes = classifier.model.outputs[0].shape[-1]
     names, outputs = match_classes(examples, classifier.class_names, classes)
-    confusion, in_top5 = np.zeros((classes, classes), np.int64), np.zeros(classes, np.int64)
-    entropy, kept, order = 0.0, [], itertools.count()
-    ids = _ids(examples)
-    batches = evaluation_batches(
+    threshold = _threshold(classifier, examples)
+    found = answers(
+        classifier,
         examples,
-        image_size=preparation.size[0],
-        crop_pct=preparation.crop_pct,
-        interpolation=preparation.interpolation,
         batch_size=batch_size,
+        preparation=preparation or classifier.preparation,
+        flip=flip,
     )
-    for images, labels, weights in read(batches):
-        images = np.asarray(images)
-        probabilities = classifier.probabilities(images)
-        if flip:
-            probabilities = (probabilities + classifier.probabilities(images[:, :, ::-1])) / 2
-        real = np.asarray(weights) > 0
-        batch_ids = list(itertools.islice(ids, len(real)))
+    if threshold is not None:
+        return multi_label.tally(
+            found, names, outputs, threshold=threshold, worst=worst, data=examples.name
+        )
+    confusion, in_top5 = np.zeros((classes, classes), np.int64), np.zeros(classes, np.int64)
+    entropy, kept = 0.0, Worst(worst)
+    for answer in found:
         # Stable, so that equal probabilities stay in the classes' order.
-        ranking = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
-        for i in np.flatnonzero(real):
-            label = outputs[int(np.argmax(labels[i]))]
-            probability = float(probabilities[i, label])
-            confusion[label, ranking[i, 0]] += 1
-            in_top5[label] += label in ranking[i]
-            entropy -= float(np.log(max(probability, keras.config.epsilon())))
-            # A heap of the worst: the smallest is the best of them, so it is the one to go.
-            predicted = int(ranking[i, 0])
-            item = (-probability, next(order), i, batch_ids[i], label, predicted, images[i])
-            (heapq.heappush if len(kept) < worst else heapq.heappushpop)(kept, item)
+        ranking = np.argsort(-answer.probabilities, kind="stable")[:5]
+        label, predicted = outputs[int(np.argmax(answer.targets))], int(ranking[0])
+        probability = float(answer.probabilities[label])
+        confusion[label, predicted] += 1
+        in_top5[label] += label in ranking
+        entropy -= float(np.log(max(probability, keras.config.epsilon())))
+        picture = answer.image.round().astype("uint8")
+        kept.add(-probability, WorstImage(answer.id, label, predicted, probability, picture))
     require(confusion.sum() > 0, "the split must have readable images", data=examples.name)
     return Evaluation(
         class_names=names,
         confusion=confusion,
         in_top5=in_top5,
         cross_entropy=entropy / int(confusion.sum()),
-        worst=tuple(
-            WorstImage(name, label, predicted, -negative, image.round().astype("uint8"))
-            for negative, _, _, name, label, predicted, image in sorted(kept, reverse=True)
-        ),
+        worst=tuple(kept.items),
     )
 
 
-def _ids(examples: Examples) -> Iterator[str]:
-    """The examples' ids in order; nothing is decoded."""
-    ids = examples.dataset.map(lambda example: example["id"])
-    return (name.numpy().decode("utf-8", "backslashreplace") for name in read(ids))
+def _threshold(classifier: Classifier, examples: Examples) -> float | None:
+    """From which probability an image has a label; None where an image has one class.
+
+    Raises:
+        ValueError: if images may have several labels and the model knows of one.
+    """
+    if classifier.threshold is not None or not examples.multi_label:
+        return classifier.threshold
+    activation = output_activation(classifier.model)
+    require(
+        activation == "sigmoid",
+        "model must say of each class by itself whether it is there (a sigmoid, as after training "
+        "with --loss multi_label), where images may have several labels",
+        data=examples.name,
+        activation=activation,
+    )
+    return THRESHOLD
 
 
 def match_classes(

@@ -241,11 +241,15 @@ def _size(path: str) -> int:
         return 0
 
 
-def _name_unusable(unusable: dict[str, list[str]], stray: Iterable[str], strict: bool) -> None:
-    empty = unusable["empty"]
+def name_empty(empty: list[str], strict: bool) -> None:
+    """Warns of empty image files, which are left out; raises a ValueError if `strict`."""
     if empty and strict:
         raise ValueError(f"image files must not be empty. Received: {listed(empty, most=5)}")
     warn_left_out("empty image files", empty, "")
+
+
+def _name_unusable(unusable: dict[str, list[str]], stray: Iterable[str], strict: bool) -> None:
+    name_empty(unusable["empty"], strict)
     warn_left_out(
         f"files that are not {', '.join(EXTENSIONS)}",
         unusable["others"],

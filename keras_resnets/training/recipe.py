@@ -24,7 +24,8 @@ from keras_resnets.training.augmentation import Augmentation
 
 OPTIMIZERS = ("sgd", "lamb", "adamw")
 SCHEDULES = ("cosine", "steps", "constant")
-LOSSES = ("cross_entropy", "binary_cross_entropy")
+MULTI_LABEL = "multi_label"
+LOSSES = ("cross_entropy", "binary_cross_entropy", MULTI_LABEL)
 AUTO = "auto"  # The batch that a device holds, found before training.
 BATCH_SCALINGS = ("linear", "sqrt", "none")
 
@@ -61,8 +62,9 @@ class Recipe:
         nesterov: whether SGD looks ahead (Nesterov's momentum).
         weight_decay: of convolution and dense kernels; nothing else is decayed.
         clip_norm: largest global norm of the gradient; None for no clipping.
-        loss: `"cross_entropy"` (softmax) or `"binary_cross_entropy"` (a sigmoid a class, mean over
-            the classes).
+        loss: `"cross_entropy"` (softmax), `"binary_cross_entropy"` (a sigmoid a class, mean over
+            the classes), or `"multi_label"` (a sigmoid a class, sum over the classes), where an
+            image may have several labels, or none; the mean average precision counts then.
         teacher_share: of a teacher's outputs in the loss, where a run has one.
         teacher_temperature: what both networks' logits are divided by there; higher ones say more
             of the unlikely classes.
@@ -198,6 +200,11 @@ class Recipe:
             "clip_norm must be above 0, or None",
             clip_norm=self.clip_norm,
         )
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several labels, each a question of its own."""
+        return self.loss == MULTI_LABEL
 
     def for_model(self, architecture: str) -> Recipe:
         """This recipe with what it changes for an architecture (timm's name) applied."""

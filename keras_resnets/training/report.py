@@ -14,11 +14,18 @@ from keras_resnets.files import atomic_write, write_text
 from keras_resnets.preparation import Preparation
 from keras_resnets.training.callbacks import best_epoch
 from keras_resnets.training.evaluate import Evaluation, percent
+from keras_resnets.training.multi_label import MultiLabelEvaluation
 from keras_resnets.training.run_folder import RunFolder
 
 # Beyond so many classes names and numbers no longer fit into the confusion matrix.
 _NAMED_CLASSES = 40
 _NUMBERED_CLASSES = 20
+THRESHOLD_COLUMNS = {
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "mean_f1": "mean F1 of the classes",
+}
 
 
 def write_report(
@@ -26,10 +33,12 @@ def write_report(
     config: Mapping[str, Any],
     versions: Mapping[str, Any],
     history: Sequence[Mapping[str, float]],
-    evaluation: Evaluation,
+    evaluation: Evaluation | MultiLabelEvaluation,
     preparation: Preparation,
 ) -> None:
     """Writes the curves, the confusion matrix, the worst images, `evaluation.json`, `report.md`.
+
+    Where an image may have several labels, `thresholds.png` stands for the confusion matrix.
 
     Args:
         folder: of the run.
@@ -40,7 +49,10 @@ def write_report(
         preparation: how images were prepared for it.
     """
     _save(curves(history), folder, "curves.png")
-    _save(confusion_matrix(evaluation), folder, "confusion.png")
+    if isinstance(evaluation, MultiLabelEvaluation):
+        _save(threshold_curves(evaluation), folder, "thresholds.png")
+    else:
+        _save(confusion_matrix(evaluation), folder, "confusion.png")
     _save(worst_images(evaluation), folder, "worst.png")
     folder.write_json("evaluation.json", evaluation.as_dict())
     text = _report(config, versions, history, evaluation, preparation)
@@ -48,17 +60,26 @@ def write_report(
 
 
 def curves(history: Sequence[Mapping[str, float]]) -> Figure:
-    """Loss, accuracy and learning rate over the epochs."""
+    """Loss, accuracy (or mean average precision) and learning rate over the epochs."""
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     panels = figure.subplots(1, 3)
     epochs = [row["epoch"] for row in history]
-    plots = {
+    accuracy = {
         "loss": {"loss": "training", "val_cross_entropy": "validation (cross-entropy)"},
         "accuracy": {"top1": "training", "val_top1": "validation, top-1"},
-        "learning rate": {"learning_rate": "learning rate"},
     }
     if any(row.get("val_top5", 1) < 1 for row in history):
-        plots["accuracy"]["val_top5"] = "validation, top-5"
+        accuracy["accuracy"]["val_top5"] = "validation, top-5"
+    precision = {
+        "loss": {"loss": "training", "val_cross_entropy": "validation"},
+        "mean average precision": {
+            "mean_average_precision": "training",
+            "val_mean_average_precision": "validation",
+        },
+    }
+    several = any("val_mean_average_precision" in row for row in history)
+    plots = precision if several else accuracy
+    plots |= {"learning rate": {"learning_rate": "learning rate"}}
     for panel, (title, lines) in zip(panels, plots.items(), strict=True):
         for key, label in lines.items():
             values = [row.get(key, float("nan")) for row in history]
@@ -102,8 +123,23 @@ def confusion_matrix(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def worst_images(evaluation: Evaluation) -> Figure:
-    """The images whose class got the least probability, with both classes."""
+def threshold_curves(evaluation: MultiLabelEvaluation) -> Figure:
+    """Precision, recall and F1 of all labels over the threshold."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    panel = figure.subplots()
+    rows = evaluation.by_threshold()
+    for key, label in {"precision": "precision", "recall": "recall", "f1": "F1"}.items():
+        values = [float("nan") if row[key] is None else row[key] for row in rows]
+        panel.plot([row["threshold"] for row in rows], values, label=label, marker="o", ms=3)
+    panel.axvline(evaluation.threshold, color="grey", ls=":", lw=1)
+    panel.set(xlabel="threshold", ylabel="share of the labels", xlim=(0, 1), ylim=(0, 1.02))
+    panel.grid(alpha=0.3)
+    panel.legend()
+    return figure
+
+
+def worst_images(evaluation: Evaluation | MultiLabelEvaluation) -> Figure:
+    """The images that the model is farthest from, with what they are and are taken for."""
     columns = 4
     rows = max(-(-len(evaluation.worst) // columns), 1)
     figure = Figure(figsize=(2.6 * columns, 2.9 * rows), layout="constrained")
@@ -113,12 +149,10 @@ def worst_images(evaluation: Evaluation) -> Figure:
     names = list(map(printable, evaluation.class_names))
     for panel, image in zip(panels, evaluation.worst, strict=False):
         panel.imshow(image.image)
-        wrong = image.label != image.predicted
         panel.set_title(
-            f"{names[image.label]}: {image.probability:.1%}\n"
-            + (f"taken for {names[image.predicted]}" if wrong else "right"),
+            image.described(names),
             fontsize=9,
-            color="tab:red" if wrong else "black",
+            color="tab:red" if image.is_wrong else "black",
         )
     return figure
 
@@ -135,7 +169,7 @@ def _report(
     config: Mapping[str, Any],
     versions: Mapping[str, Any],
     history: Sequence[Mapping[str, float]],
-    evaluation: Evaluation,
+    evaluation: Evaluation | MultiLabelEvaluation,
     preparation: Preparation,
 ) -> str:
     seconds = sum(row["seconds"] for row in history)
@@ -150,12 +184,13 @@ def _report(
         "seed": config["seed"],
         "images evaluated": evaluation.count,
         "images prepared": preparation,
-        "top-1": f"{evaluation.top1:.2%}",
-        "top-5": f"{evaluation.top5:.2%}",
-        "cross-entropy": f"{evaluation.cross_entropy:.4f}",
+        **evaluation.facts(),
     }
+    several = isinstance(evaluation, MultiLabelEvaluation)
+    columns = evaluation.columns
+    first = next(iter(columns))
     by_class = [row for row in evaluation.by_class() if row["images"]]
-    by_class.sort(key=lambda row: (row["recall"], row["class"]))
+    by_class.sort(key=lambda row: (row[first], row["class"]))
     return "\n".join(
         [
             f"# {config['model']} on {config['data']}",
@@ -167,19 +202,22 @@ def _report(
             "",
             "![curves](curves.png)",
             "",
-            "![confusion matrix](confusion.png)",
+            "![thresholds](thresholds.png)" if several else "![confusion matrix](confusion.png)",
             "",
+            *(_thresholds(evaluation) if several else []),
             "## Classes, the worst first",
             "",
             *_table(
-                ("class", "images", "recall", "precision", "top-5"),
+                ("class", "images", *columns.values()),
                 [
-                    (row["class"], row["images"], *map(percent, _shares(row)))
+                    (row["class"], row["images"], *(percent(row[key]) for key in columns))
                     for row in by_class[:50]
                 ],
             ),
             "",
-            "## Images whose class got the least probability",
+            "## Images of the highest cross-entropy"
+            if several
+            else "## Images whose class got the least probability",
             "",
             "![worst images](worst.png)",
             "",
@@ -191,8 +229,24 @@ def _report(
     )
 
 
-def _shares(row: Mapping[str, Any]) -> list[float | None]:
-    return [row[key] for key in ("recall", "precision", "top5")]
+def _thresholds(evaluation: MultiLabelEvaluation) -> list[str]:
+    """The section on thresholds."""
+    rows = evaluation.by_threshold()
+    return [
+        "## Thresholds",
+        "",
+        "Of all labels together; the last column is a mean over the classes. The model's own "
+        f"threshold is {evaluation.threshold:g}.",
+        "",
+        *_table(
+            ("threshold", *THRESHOLD_COLUMNS.values()),
+            [
+                (f"{row['threshold']:g}", *(percent(row[key]) for key in THRESHOLD_COLUMNS))
+                for row in rows
+            ],
+        ),
+        "",
+    ]
 
 
 def _table(heading: Sequence[str], rows: Any) -> list[str]:

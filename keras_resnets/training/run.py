@@ -26,6 +26,7 @@ from keras_resnets.training import (
     distribute,
     evaluate,
     fitting,
+    losses,
     resuming,
     schedules,
 )
@@ -45,11 +46,11 @@ from keras_resnets.training.callbacks import (
 )
 from keras_resnets.training.checkpoints import Progress, Snapshot
 from keras_resnets.training.config import RunConfig
-from keras_resnets.training.data import Examples
 from keras_resnets.training.distribute import Placement
 from keras_resnets.training.environment import environment, versions
 from keras_resnets.training.errors import DivergedError, Interrupted, explained
 from keras_resnets.training.evaluate import Evaluation
+from keras_resnets.training.multi_label import MultiLabelEvaluation
 from keras_resnets.training.optimizers import make_optimizer, stage_scales
 from keras_resnets.training.run_folder import RunFolder
 from keras_resnets.training.teacher import with_teacher
@@ -67,7 +68,7 @@ class RunResult:
 
     folder: RunFolder
     history: list[dict[str, float]]
-    evaluation: Evaluation | None
+    evaluation: Evaluation | MultiLabelEvaluation | None
 
 
 def train(
@@ -181,13 +182,9 @@ class Run:
             for split in ("train", "validation")
         }
         self.classes = len(self.examples["train"].class_names)
-        require(
-            self.classes > 1,
-            "the data must have two classes or more, to be told apart",
-            classes=self.examples["train"].class_names,
-        )
+        losses.check_labels(recipe, self.examples["train"])
         self.steps_per_epoch = steps_per_epoch(self.examples["train"], self.local_batch)
-        self.class_weights = _class_weights(config, self.examples["train"])
+        self.class_weights = losses.class_weights(config, self.examples["train"])
         self.make_model()
 
     def make_model(self) -> None:
@@ -205,11 +202,6 @@ class Run:
         rate = schedules.learning_rate(
             recipe, steps_per_epoch=self.steps_per_epoch, batch_size=config.effective_batch
         )
-        losses = {"cross_entropy": keras.metrics.CategoricalCrossentropy}
-        loss = keras.losses.CategoricalCrossentropy
-        if recipe.loss == "binary_cross_entropy":
-            losses["binary_cross_entropy"] = keras.metrics.BinaryCrossentropy
-            loss = keras.losses.BinaryCrossentropy
         self.model.compile(
             make_optimizer(
                 recipe,
@@ -217,13 +209,11 @@ class Run:
                 accumulate=config.accumulate,
                 scales=stage_scales(self.model, recipe.layer_decay),
             ),
-            loss(from_logits=True),
+            losses.make_loss(recipe, self.class_weights),
             # Weighted, because the last batch of validation is filled up with images of weight 0.
-            weighted_metrics=[
-                keras.metrics.CategoricalAccuracy(name="top1"),
-                keras.metrics.TopKCategoricalAccuracy(min(5, self.classes), name="top5"),
-                *(metric(from_logits=True, name=name) for name, metric in losses.items()),
-            ],
+            weighted_metrics=losses.make_metrics(
+                recipe, self.classes, self.examples["validation"].class_counts
+            ),
             jit_compile=self._jit(),
         )
         # Before the first step, so that a checkpoint has somewhere to go.
@@ -269,7 +259,7 @@ class Run:
         recorder = Recorder(
             folder,
             progress,
-            loss=recipe.loss,
+            loss=losses.loss_name(recipe),
             ran_out=lambda: self._ran_out(progress),
             on_best=lambda: self._write_best(folder, average),
             writes=self.placement.is_main,
@@ -331,7 +321,8 @@ class Run:
             batch_size=self.local_batch,
             seed=self.config.seed,
             start_step=start_step,
-            class_weights=self.class_weights,
+            class_weights=None if self.config.recipe.multi_label else self.class_weights,
+            multi_label=self.config.recipe.multi_label,
         )
 
     def validation(self) -> Any:
@@ -406,24 +397,9 @@ def build(config: RunConfig, classes: int, last: Snapshot | None = None) -> kera
     return model
 
 
-def _class_weights(config: RunConfig, examples: Examples) -> list[float] | None:
-    """The weight of each class, in the order of the labels."""
-    names = examples.class_names
-    if config.class_weights is None:
-        return None
-    if config.class_weights == "balanced":
-        counts = examples.source.class_counts(len(names))
-        present = int((counts > 0).sum())
-        return [float(counts.sum() / (present * max(count, 1))) for count in counts]
-    require(
-        set(config.class_weights) == set(names),
-        f"class_weights must name every class: {', '.join(names)}",
-        class_weights=dict(config.class_weights),
-    )
-    return [float(config.class_weights[name]) for name in names]
-
-
-def _finish(config: RunConfig, folder: RunFolder, progress: Progress) -> Evaluation:
+def _finish(
+    config: RunConfig, folder: RunFolder, progress: Progress
+) -> Evaluation | MultiLabelEvaluation:
     """Evaluates the best weights as they were written, and reports."""
     from keras_resnets.training.report import write_report  # Imports Matplotlib.
 

@@ -27,7 +27,8 @@ class RunFolder:
         checkpoints/        the last ones, to go on from
         best.keras, best.safetensors    the best weights so far (averaged, where the recipe says so)
         classes.json        names of the classes, in the order of the model's outputs
-        curves.png, confusion.png, worst.png, evaluation.json, report.md    written at the end
+        curves.png, confusion.png, worst.png, evaluation.json, report.md    written at the end;
+                            of several labels an image, thresholds.png for confusion.png
 
     Args:
         path: of the folder.

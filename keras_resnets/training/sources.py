@@ -28,7 +28,10 @@ VALIDATION_SHARE = 10  # One in so many, where there is no validation split.
 
 
 class Source(Protocol):
-    """A split of a data set. Examples are dicts: image, label (int64) and id (string)."""
+    """A split of a data set. Examples are dicts: image, label and id (string).
+
+    A label is an int64; where an image may have several, a uint8 vector with a 1 for each class.
+    """
 
     count: int
 
@@ -55,7 +58,7 @@ class IndexedSource:
     Every epoch is a permutation of the whole split, from which hosts take turns.
 
     Attributes:
-        labels: class of each example.
+        labels: class of each example, int64 (N,); or its classes, (N, classes) of 0 and 1.
         ids: name of each example.
         read: from the number of an example, a scalar tensor, to its image.
     """
@@ -67,6 +70,11 @@ class IndexedSource:
     @property
     def count(self) -> int:
         return len(self.labels)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several labels, or none."""
+        return self.labels.ndim == 2
 
     def in_order(self, shard: tuple[int, int]) -> tf.data.Dataset:
         index, hosts = shard
@@ -84,8 +92,12 @@ class IndexedSource:
         return self._examples(places.map(example_number))
 
     def part(self, validation: bool, seed: int) -> IndexedSource:
-        """See `Source`. A tenth of each class, but one image of two or more."""
-        chosen = _stratified(self.labels, validation, seed)
+        """See `Source`. A tenth of each class, but one image of two or more.
+
+        An image of several classes is drawn as one of the rarest among them.
+        """
+        labels = _rarest(self.labels) if self.multi_label else self.labels
+        chosen = _stratified(labels, validation, seed)
         return IndexedSource(
             self.labels[chosen],
             self.ids[chosen],
@@ -93,19 +105,22 @@ class IndexedSource:
         )
 
     def class_counts(self, classes: int) -> np.ndarray:
+        if self.multi_label:
+            return self.labels.sum(axis=0, dtype=np.int64)
         return np.bincount(self.labels, minlength=classes)
 
     def fingerprint(self) -> str:
         """See `Source`. A folder that is moved as a whole keeps it."""
         names = list(map(str, self.ids))
         above = os.path.commonprefix(names).rfind("/") + 1
-        return _digest(
-            f"{name[above:]} {label}" for name, label in zip(names, self.labels, strict=True)
-        )
+        labels = self.labels
+        if self.multi_label:
+            labels = ("|".join(map(str, np.flatnonzero(row))) for row in labels)
+        return _digest(f"{name[above:]} {label}" for name, label in zip(names, labels, strict=True))
 
     def _examples(self, numbers: tf.data.Dataset) -> tf.data.Dataset:
         with tf.device("CPU"):
-            labels = tf.constant(self.labels, tf.int64)
+            labels = tf.constant(self.labels, tf.uint8 if self.multi_label else tf.int64)
             ids = tf.constant(list(map(os.fsencode, self.ids)), tf.string)
 
         def example(number):
@@ -115,7 +130,7 @@ class IndexedSource:
 
 
 def from_arrays(images: np.ndarray, labels: np.ndarray) -> IndexedSource:
-    """uint8 images (N, H, W, C) and their labels (N,), named by their numbers."""
+    """uint8 images (N, H, W, C) and their labels, named by their numbers."""
     with tf.device("CPU"):
         images = tf.constant(images)
     ids = np.arange(len(labels)).astype(str)
@@ -267,6 +282,12 @@ def _stratified(labels: np.ndarray, validation: bool, seed: int) -> np.ndarray:
         first = _held_out(len(numbers))
         chosen.append(numbers[:first] if validation else numbers[first:])
     return np.sort(np.concatenate(chosen))
+
+
+def _rarest(labels: np.ndarray) -> np.ndarray:
+    """Of each row's classes the one with the fewest examples; -1 for a row without any."""
+    order = np.argsort(labels.sum(axis=0, dtype=np.int64), kind="stable")
+    return np.where(labels.any(axis=1), order[labels[:, order].argmax(axis=1)], -1)
 
 
 def _held_out(count: int) -> int:

@@ -10,12 +10,13 @@ from keras_resnets.checks import nearest, require
 # How a data set of each kind is written; those of files are made absolute.
 FORMS = {
     "folder": "folder:PATH",
+    "csv": "csv:FILE",
     "npz": "npz:FILE",
     "tfrecord": "tfrecord:GLOB",
     "tfds": "tfds:NAME",
     "keras": "keras:NAME",
 }
-OF_FILES = ("folder", "npz", "tfrecord")
+OF_FILES = ("folder", "csv", "npz", "tfrecord")
 EVERY_FORM = f"{', '.join(FORMS.values())} or digits"
 
 
@@ -47,7 +48,9 @@ def absolute(spec: Any) -> Any:
     kind, colon, rest = spec.partition(":")
     if kind not in OF_FILES or not rest:
         return spec
-    return f"{kind}{colon}{os.path.abspath(os.path.expanduser(rest))}"
+    # A pattern may have question marks; behind that of a table are its options.
+    path, mark, options = rest.partition("?") if kind == "csv" else (rest, "", "")
+    return f"{kind}{colon}{os.path.abspath(os.path.expanduser(path))}{mark}{options}"
 
 
 def _hint(spec: str) -> str:
@@ -55,7 +58,8 @@ def _hint(spec: str) -> str:
     if os.path.isdir(path):
         return f"Did you mean 'folder:{spec}'? "
     if os.path.isfile(path):
-        kind = "npz" if path.endswith(".npz") else "tfrecord"
+        endings = {".csv": "csv", ".tsv": "csv", ".npz": "npz"}
+        kind = endings.get(os.path.splitext(path.lower())[1], "tfrecord")
         return f"Did you mean '{kind}:{spec}'? "
     kind, colon, rest = spec.partition(":")
     if colon and kind not in FORMS:

@@ -13,6 +13,7 @@ from keras_resnets.loading import Classifier, locate
 from keras_resnets.training.config import RunConfig
 from keras_resnets.training.data import Examples
 from keras_resnets.training.evaluate import match_classes
+from keras_resnets.training.losses import make_loss
 from keras_resnets.training.recipe import Recipe
 
 
@@ -23,7 +24,7 @@ class Student(keras.Model):
 
         (1 - s) loss(labels, logits) + s T^2 loss(f(teacher / T), logits / T)
 
-    where f turns logits into probabilities, a softmax or, with binary cross-entropy, a sigmoid.
+    where f turns logits into probabilities, a softmax or, with binary cross-entropies, a sigmoid.
     Validation measures the loss of the labels alone. The teacher sees the images of the batch as
     they were augmented, and never changes.
 
@@ -41,12 +42,8 @@ class Student(keras.Model):
         teacher.trainable = False
         self.teacher = teacher
         self.share, self.temperature = recipe.teacher_share, recipe.teacher_temperature
-        if recipe.loss == "cross_entropy":
-            self.as_targets = ops.softmax
-            self.teacher_loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-        else:
-            self.as_targets = ops.sigmoid
-            self.teacher_loss = keras.losses.BinaryCrossentropy(from_logits=True)
+        self.as_targets = ops.softmax if recipe.loss == "cross_entropy" else ops.sigmoid
+        self.teacher_loss = make_loss(recipe)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)

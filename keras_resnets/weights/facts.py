@@ -6,12 +6,43 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from keras_resnets.checks import is_number, require
 from keras_resnets.preparation import Preparation, parsed
+
+THRESHOLD = 0.5  # Of several labels, where nobody states another.
 
 _OF_THE_WEIGHTS = (
     "input_size", "test_input_size", "crop_pct", "test_crop_pct", "interpolation", "mean", "std",
-    "label_names", "label_descriptions", "license",
+    "label_names", "label_descriptions", "license", "multi_label", "threshold",
 )  # fmt: skip
+
+
+def check_threshold(threshold: Any) -> None:
+    """Raises a ValueError unless it is None or a probability that labels can reach or miss."""
+    require(
+        threshold is None or (is_number(threshold) and 0 < threshold < 1),
+        "threshold must be a number between 0 and 1",
+        threshold=threshold,
+    )
+
+
+def threshold_of(stated: float | None, asked: float | None) -> float | None:
+    """The threshold of a model: what is asked for, else what the model states.
+
+    Raises:
+        ValueError: if one is asked for and the model is none of several labels an image.
+    """
+    require(
+        asked is None or stated is not None,
+        "threshold is for models of several labels an image; leave it out",
+        threshold=asked,
+    )
+    return stated if asked is None else asked
+
+
+def multi_label_facts(threshold: float | None) -> dict[str, Any]:
+    """What is stated of a model of several labels an image; nothing of one for a single class."""
+    return {} if threshold is None else {"multi_label": True, "threshold": threshold}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +102,19 @@ class Facts:
         descriptions = self._value("label_descriptions")
         descriptions = descriptions if isinstance(descriptions, Mapping) else {}
         return tuple((str(label), str(descriptions.get(label, label))) for label in labels)
+
+    @property
+    def threshold(self) -> float | None:
+        """The probability from which a label is said of an image that may have several.
+
+        None where an image has one class.
+        """
+        if self._value("multi_label") is not True:
+            return None
+        threshold = self._value("threshold")
+        threshold = THRESHOLD if threshold is None else threshold
+        check_threshold(threshold)
+        return float(threshold)
 
     @property
     def licence(self) -> str | None:

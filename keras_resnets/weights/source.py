@@ -98,6 +98,12 @@ class Weights:
         )
 
     @property
+    def threshold(self) -> float | None:
+        """The probability from which an image has a label; None where it has one class."""
+        stated = self._config.threshold
+        return self._metadata.threshold if stated is None else stated
+
+    @property
     def licence(self) -> str | None:
         known = self.published and self.published.license
         return known or self._config.licence or self._metadata.licence

@@ -36,6 +36,7 @@ class ExportRequest:
         activation: name of the output's, or `"unchanged"`.
         signatures: of a SavedModel.
         labels: names of the classes.
+        threshold: the probability from which an image has a label; None where it has one class.
         architecture: name of the network's, if known.
         licence: of the weights, if known.
         samples: images to calibrate int8 with and to compare on, if given.
@@ -53,6 +54,7 @@ class ExportRequest:
     activation: str
     signatures: tuple[str, ...]
     labels: list[str]
+    threshold: float | None
     architecture: str | None
     licence: str | None
     samples: Samples
