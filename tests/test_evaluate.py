@@ -14,7 +14,7 @@ import keras_resnets as kr
 from keras_resnets import loading
 from keras_resnets.loading import Classifier
 from keras_resnets.preparation import Preparation
-from keras_resnets.training import batches, data, evaluate
+from keras_resnets.training import answers, batches, data, evaluate
 from keras_resnets.training.run import train
 from keras_resnets.weights import hub
 
@@ -101,7 +101,7 @@ def test_published_weights_are_evaluated_at_their_own_size_crop_and_interpolatio
         seen.update(arguments)
         return batches.evaluation_batches(examples, **arguments)
 
-    monkeypatch.setattr(evaluate, "evaluation_batches", recorded)
+    monkeypatch.setattr(answers, "evaluation_batches", recorded)
     data_set = ("--data", f"folder:{two_of_imagenet}", "--batch-size", 2)
     result = evaluated(*data_set, "--model", *model)
     stated = kr.ResNet18.pretrained[tag].preparation.at_test_size()

@@ -15,7 +15,7 @@ import typer
 from keras_resnets import __version__
 from keras_resnets.checks import nearest
 from keras_resnets.commands.errors import errors_to_stderr
-from keras_resnets.commands.options import with_run_options
+from keras_resnets.commands.options import expanded, with_run_options
 from keras_resnets.commands.output import (
     print_checkpoints,
     print_json,
@@ -55,11 +55,6 @@ def _options(
     ] = False,
 ) -> None:
     pass
-
-
-def _expanded(path: str | None) -> str | None:
-    """A path with the home folder in the place of `~`; no shell sees to that after a `=`."""
-    return path and os.path.expanduser(path)
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -153,7 +148,7 @@ def predict_images(
         str | None,
         typer.Option(
             metavar="OUT.png",
-            callback=_expanded,
+            callback=expanded,
             help="Write what the likeliest class rests on (Grad-CAM); of several images "
             "OUT-1.png, OUT-2.png, ...",
         ),
@@ -286,7 +281,7 @@ DataSpec = Annotated[
     ),
 ]
 DataDir = Annotated[
-    str | None, typer.Option(help="Where prepared tfds data sets are.", callback=_expanded)
+    str | None, typer.Option(help="Where prepared tfds data sets are.", callback=expanded)
 ]
 StrictData = Annotated[
     bool, typer.Option("--strict-data", help="Stop at an image that cannot be read.")
@@ -299,7 +294,7 @@ ImageSize = Annotated[int | None, typer.Option(help="Side of the images in pixel
 @errors_to_stderr()
 @with_run_options
 def train_model(
-    out: Annotated[str, typer.Option(help="Folder of the run, new or empty.", callback=_expanded)],
+    out: Annotated[str, typer.Option(help="Folder of the run, new or empty.", callback=expanded)],
     data: Annotated[
         str | None,
         typer.Option(help=f"{EVERY_FORM}."),

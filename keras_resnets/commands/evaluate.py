@@ -16,8 +16,7 @@ from keras_resnets.training import data, evaluate, resuming, specs
 from keras_resnets.training.config import RunConfig
 from keras_resnets.training.data import Examples
 from keras_resnets.training.evaluate import percent
-from keras_resnets.training.multi_label import MultiLabelEvaluation
-from keras_resnets.training.report import THRESHOLD_COLUMNS
+from keras_resnets.training.multi_label import THRESHOLD_COLUMNS, MultiLabelEvaluation
 from keras_resnets.training.run_folder import RunFolder
 from keras_resnets.weights import published
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
 import re
 import types
 import typing
@@ -78,3 +79,8 @@ def help_of(owner: type) -> dict[str, str]:
 def _sentence(text: str) -> str:
     text = text.replace("`", "").removesuffix(".")
     return f"{text[:1].upper()}{text[1:]}."
+
+
+def expanded(path: str | None) -> str | None:
+    """A path with the home folder in the place of `~`; no shell sees to that after a `=`."""
+    return path and os.path.expanduser(path)

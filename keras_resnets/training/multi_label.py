@@ -13,6 +13,14 @@ import numpy as np
 from keras_resnets.checks import listed, require
 from keras_resnets.training.answers import Answer, Worst
 
+# The columns of a table of thresholds.
+THRESHOLD_COLUMNS = {
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "mean_f1": "mean F1 of the classes",
+}
+
 # What the table of a report looks at.
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 

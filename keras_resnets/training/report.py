@@ -14,18 +14,12 @@ from keras_resnets.files import atomic_write, write_text
 from keras_resnets.preparation import Preparation
 from keras_resnets.training.callbacks import best_epoch
 from keras_resnets.training.evaluate import Evaluation, percent
-from keras_resnets.training.multi_label import MultiLabelEvaluation
+from keras_resnets.training.multi_label import THRESHOLD_COLUMNS, MultiLabelEvaluation
 from keras_resnets.training.run_folder import RunFolder
 
 # Beyond so many classes names and numbers no longer fit into the confusion matrix.
 _NAMED_CLASSES = 40
 _NUMBERED_CLASSES = 20
-THRESHOLD_COLUMNS = {
-    "precision": "precision",
-    "recall": "recall",
-    "f1": "F1",
-    "mean_f1": "mean F1 of the classes",
-}
 
 
 def write_report(
