@@ -81,7 +81,7 @@ def test_without_tensorflow_commands_that_read_data_or_export_say_what_brings_it
 MISSING = {
     "matplotlib": (["train", "--data", "FOLDER", "--out", "OUT/run"], "[training]"),
     "sklearn": (
-        ["evaluate", "--data", "digits", "--model", "resnet20"],
+        ["evaluate", "--data", "digits", "--model", "resnet18"],
         "pip install scikit-learn",
     ),
     "tensorflow_datasets": (["bench-data", "--data", "tfds:mnist"], "tensorflow-datasets"),
