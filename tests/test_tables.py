@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_runs import CLASSES, pictures, write_pictures
+from tiny_runs import CLASSES, pictures, tiny_config, write_pictures
 
+from keras_resnets.commands.evaluate import _same_data
 from keras_resnets.training import data, specs
 from keras_resnets.training.batches import evaluation_batches, training_batches
 
@@ -123,6 +124,17 @@ def test_a_specification_holds_in_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     spec = specs.absolute("csv:images.csv?labels=a/../b")
     assert spec == f"csv:{tmp_path}/images.csv?labels=a/../b"
+
+
+def test_a_run_knows_its_table_by_another_name(tmp_path, monkeypatch):
+    spec = table(tmp_path, *ROWS)
+    (tmp_path / "link.csv").symlink_to(tmp_path / "images.csv")
+    monkeypatch.chdir(tmp_path)
+    run = tiny_config(data=f"{spec}?labels=label")
+    assert _same_data(run, "csv:images.csv?labels=label")
+    assert _same_data(run, "csv:link.csv?labels=label")
+    for other in ("csv:images.csv", "csv:link.csv?labels=path", f"folder:{tmp_path}"):
+        assert not _same_data(run, other)
 
 
 # Several labels in the pipeline ------------------------------------------------------------------

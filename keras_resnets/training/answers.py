@@ -84,6 +84,10 @@ class Worst:
         # A heap: the smallest is the best of the kept, so it is the one to go.
         self._kept: list[tuple[float, int, Any]] = []
 
+    def wants(self, badness: float) -> bool:
+        """Whether one so bad is kept, so that others need not be made."""
+        return len(self._kept) < self._most or badness >= self._kept[0][0]
+
     def add(self, badness: float, item: Any) -> None:
         entry = (badness, next(self._order), item)
         (heapq.heappush if len(self._kept) < self._most else heapq.heappushpop)(self._kept, entry)

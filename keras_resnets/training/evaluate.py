@@ -194,8 +194,9 @@ def evaluate(
         confusion[label, predicted] += 1
         in_top5[label] += label in ranking
         entropy -= float(np.log(max(probability, keras.config.epsilon())))
-        picture = answer.image.round().astype("uint8")
-        kept.add(-probability, WorstImage(answer.id, label, predicted, probability, picture))
+        if kept.wants(-probability):
+            picture = answer.image.round().astype("uint8")
+            kept.add(-probability, WorstImage(answer.id, label, predicted, probability, picture))
     require(confusion.sum() > 0, "the split must have readable images", data=examples.name)
     return Evaluation(
         class_names=names,

@@ -241,9 +241,10 @@ def tally(
         labels.append(own)
         probabilities.append(said)
         entropy = float(_cross_entropies(own, said))
-        found = (tuple(np.flatnonzero(chosen).tolist()) for chosen in (own, said >= threshold))
-        picture = answer.image.round().astype("uint8")
-        kept.add(entropy, WorstImage(answer.id, *found, entropy, picture))
+        if kept.wants(entropy):
+            found = (tuple(np.flatnonzero(chosen).tolist()) for chosen in (own, said >= threshold))
+            picture = answer.image.round().astype("uint8")
+            kept.add(entropy, WorstImage(answer.id, *found, entropy, picture))
     require(bool(labels), "the split must have readable images", data=data)
     require(bool(np.any(labels)), "the split must have an image with a label", data=data)
     return MultiLabelEvaluation(
