@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 import keras
 import numpy as np
@@ -64,6 +65,20 @@ def sync(model: keras.Model) -> None:
         model.jax_state_sync()
 
 
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of tensors as one call of the backend, where hundreds of small ones are slow."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function)
+    if backend == "jax":
+        import jax
+
+        return jax.jit(function)
+    return function
+
+
 class MovingAverage(keras.callbacks.Callback):
     """An exponential moving average of the weights and of the batch norms' statistics.
 
@@ -91,6 +106,12 @@ class MovingAverage(keras.callbacks.Callback):
         ]
         self.values = [ops.copy(ops.convert_to_tensor(variable)) for variable in self.averaged]
         self.is_in_model = False
+        self._moved = compiled(
+            lambda values, weights, share: [
+                value + (weight - value) * ops.cast(share, value.dtype)
+                for value, weight in zip(values, weights, strict=True)
+            ]
+        )
 
     def update(self, step: int) -> None:
         """Takes note of the weights after a step."""
@@ -98,10 +119,9 @@ class MovingAverage(keras.callbacks.Callback):
             return
         sync(self.model)
         n = step // self.every
-        share = 1 - min(self.momentum, (1 + n) / (10 + n))
-        for i, variable in enumerate(self.averaged):
-            value = self.values[i]
-            self.values[i] = value + (ops.convert_to_tensor(variable) - value) * share
+        share = ops.convert_to_tensor(1 - min(self.momentum, (1 + n) / (10 + n)), "float32")
+        weights = [ops.convert_to_tensor(variable) for variable in self.averaged]
+        self.values = self._moved(self.values, weights, share)
 
     def swap(self) -> None:
         """Exchanges the model's weights for the average, or the other way round."""
