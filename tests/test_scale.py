@@ -33,7 +33,7 @@ DATA = {"train": pictures(40), "validation": pictures(21, seed=1)}
 
 def config(dtype: str = "float32", data=DATA, **options) -> RunConfig:
     # Synchronised batch norms, or two halves of a batch would have statistics of their own.
-    changes = dict(ONE_BLOCK, ema=0.9, epochs=2)
+    changes = dict(ONE_BLOCK, ema=0.9, epochs=2, clip_norm=0.05)
     return tiny_config(data=data, changes=changes, sync_bn=True, dtype=dtype, **options)
 
 

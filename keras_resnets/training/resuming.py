@@ -35,7 +35,7 @@ def stored_config(folder: RunFolder) -> RunConfig:
 
 def check_same(folder: RunFolder, config: RunConfig) -> None:
     """Raises a ValueError unless the run in a folder was told the same."""
-    before, now = _flat(stored_config(folder).as_dict()), _flat(config.as_dict())
+    before, now = told(stored_config(folder)), told(config)
     changes = [
         f"{key}: {before.get(key)!r} -> {now.get(key)!r}"
         for key in sorted(before.keys() | now.keys())
@@ -67,6 +67,11 @@ def stored_data(folder: RunFolder) -> str | None:
     """Which images a run began with; see `data.described`. Version 0.1 did not note it."""
     path = folder / "versions.json"
     return folder.read_json(path.name).get("data") if path.is_file() else None
+
+
+def told(config: RunConfig) -> dict[str, Any]:
+    """What a run was told, field by field: `{"seed": 0, "recipe.epochs": 3, ...}`."""
+    return _flat(config.as_dict())
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

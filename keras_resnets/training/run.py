@@ -106,8 +106,9 @@ def train(
     ):
         last = checkpoints.load_last(folder.checkpoints) if resume else None
         run = Run(config, placement, last)
+        found = data.described(*run.examples.values())
+        placement.require_told_the_same({"data": found})
         if placement.is_main:
-            found = data.described(*run.examples.values())
             if resume:
                 resuming.check_data(folder, found)
             folder.create()
@@ -126,6 +127,7 @@ def _held(
     folder: RunFolder, config: RunConfig, resume: bool, placement: Placement
 ) -> Iterator[None]:
     """The folder is this run's, and for as long as it lasts nobody else's."""
+    placement.require_told_the_same({"resume": resume} | resuming.told(config))
     if resume:
         resuming.check_same(folder, config)
     if not placement.is_main:  # The first process, which alone writes, holds it for all.
@@ -178,21 +180,28 @@ class Run:
             self.model = build(config, self.classes, last)
             if config.sync_bn:
                 distribute.synchronize_batch_norms(self.model, placement)
-            self._compile()
+            optimizer = self._optimizer()
+        self._compile(optimizer)
 
-    def _compile(self) -> None:
+    def _optimizer(self) -> keras.Optimizer:
         config, recipe = self.config, self.config.recipe
         rate = schedules.learning_rate(
             recipe, steps_per_epoch=self.steps_per_epoch, batch_size=config.effective_batch
         )
+        return make_optimizer(recipe, rate, accumulate=config.accumulate)
+
+    def _compile(self, optimizer: keras.Optimizer) -> None:
+        recipe = self.config.recipe
         losses = {"cross_entropy": keras.metrics.CategoricalCrossentropy}
         loss = keras.losses.CategoricalCrossentropy
         if recipe.loss == "binary_cross_entropy":
             losses["binary_cross_entropy"] = keras.metrics.BinaryCrossentropy
             loss = keras.losses.BinaryCrossentropy
-        self.model.compile(
-            make_optimizer(recipe, rate, accumulate=config.accumulate),
-            loss(from_logits=True),
+        self.model = distribute.compiled(
+            self.model,
+            self.placement,
+            optimizer=optimizer,
+            loss=loss(from_logits=True),
             # Weighted, because the last batch of validation is filled up with images of weight 0.
             weighted_metrics=[
                 keras.metrics.CategoricalAccuracy(name="top1"),
@@ -201,15 +210,13 @@ class Run:
             ],
             jit_compile=self._jit(),
         )
-        # Before the first step, so that a checkpoint has somewhere to go.
-        self.model.optimizer.build(self.model.trainable_variables)
 
     def _jit(self) -> bool | str:
         if keras.backend.backend() != "tensorflow":
             return "auto"
         if self.config.jit and self.placement.strategy is not None:
             warnings.warn(
-                "jit is off: TensorFlow's XLA does not train under MirroredStrategy.", stacklevel=2
+                "jit is off: TensorFlow's XLA does not train on several devices.", stacklevel=2
             )
             return False
         return self.config.jit
@@ -226,11 +233,12 @@ class Run:
         average = None
         if recipe.ema:
             average = MovingAverage(self.model, recipe.ema, recipe.ema_every)
-        interrupts = Interrupts()
+        interrupts, replicas = Interrupts(), distribute.Replicas(self.placement.strategy)
         steps = Steps(
             folder,
             progress,
             average,
+            replicas,
             interrupts,
             self.placement,
             steps_per_epoch=self.steps_per_epoch,
@@ -246,9 +254,11 @@ class Run:
             writes=self.placement.is_main,
         )
         drop_block = schedules.DropBlockSchedule(recipe, self.model)
-        # In this order: the average is in the model for validation only, and what an epoch brought
-        # is in the progress before its checkpoint is written.
-        callbacks = [callback for callback in (average, drop_block, recorder, steps) if callback]
+        # In this order: statistics are averaged over replicas before they are read, the average is
+        # in the model for validation only, and what an epoch brought is in the progress before its
+        # checkpoint is written.
+        every = (replicas, average, drop_block, recorder, steps)
+        callbacks = [callback for callback in every if callback]
         if config.tensorboard and self.placement.is_main:
             callbacks.append(keras.callbacks.TensorBoard(str(folder / "tensorboard")))
         for callback in callbacks:
@@ -266,7 +276,11 @@ class Run:
             # Stopped between the last step of an epoch and the end of its validation.
             tests = [callback for callback in callbacks if callback is not recorder]
             measured = self.model.evaluate(
-                self.validation(), callbacks=tests, return_dict=True, verbose=verbose
+                self.validation(),
+                steps=self.validation_steps,
+                callbacks=tests,
+                return_dict=True,
+                verbose=verbose,
             )
             logs = {f"val_{key}": value for key, value in measured.items()}
             recorder.on_epoch_end(len(progress.history), progress.means | logs)
@@ -280,6 +294,7 @@ class Run:
                 epochs=epoch + 1 if done else epochs,
                 steps_per_epoch=self.steps_per_epoch - done,
                 validation_data=self.validation(),
+                validation_steps=self.validation_steps,
                 callbacks=callbacks,
                 shuffle=False,
                 verbose=verbose,
@@ -296,7 +311,7 @@ class Run:
 
     def training(self, start_step: int) -> Any:
         """Endless training batches from a step on."""
-        return training_batches(
+        batches = training_batches(
             self.examples["train"],
             self.config.recipe.augmentation,
             image_size=self.config.recipe.image_size,
@@ -305,9 +320,10 @@ class Run:
             start_step=start_step,
             class_weights=self.class_weights,
         )
+        return self.placement.shared(batches)
 
     def validation(self) -> Any:
-        """Batches of validation, whose number Keras is told."""
+        """Batches of validation, whose number Keras is told, here or by `validation_steps`."""
         import tensorflow as tf
 
         examples = self.examples["validation"]
@@ -319,7 +335,13 @@ class Run:
             batch_size=self.local_batch,
         )
         steps = evaluation_steps(examples, self.local_batch)
-        return batches.apply(tf.data.experimental.assert_cardinality(steps))
+        batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
+        return self.placement.shared(batches)
+
+    @property
+    def validation_steps(self) -> int | None:
+        steps = evaluation_steps(self.examples["validation"], self.local_batch)
+        return steps if self.placement.on_workers else None
 
     def _write_best(self, folder: RunFolder, average: MovingAverage | None) -> None:
         # All processes exchange the weights, as they compute everything together; one writes.
