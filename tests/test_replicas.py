@@ -195,7 +195,9 @@ def on_jax_devices(out: str, devices: str) -> None:
         name: np.array(getattr(norm, name)).tolist() for name in ("moving_mean", "moving_variance")
     }
     found["masks"] = [
-        (np.array(layer(np.ones((32, 8, 8, 4), "float32"), training=True)) == 0).astype(int).tolist()
+        (np.array(layer(np.ones((32, 8, 8, 4), "float32"), training=True)) == 0)
+        .astype(int)
+        .tolist()
         for layer in dropping()
     ]
     Path(out, "found.json").write_text(json.dumps(found))

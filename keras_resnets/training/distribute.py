@@ -395,7 +395,7 @@ def compiled(
     if placement.on_workers:
         # Outside the scope, so that `fit` leaves the strategy to the functions below: its own way
         # of looking at the first batch fails where that lies on several machines.
-        model = keras.Model(model.inputs, model.outputs, name=model.name)
+        model = keras.Model(model.input, model.output, name=model.name)
     with strategy.scope():
         model.compile(optimizer, **arguments)
         model.optimizer.build(model.trainable_variables)
