@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import typer
@@ -18,6 +19,7 @@ from tiny_runs import ONE_BLOCK, last_arrays, pictures, tiny_config
 
 from keras_resnets.commands.app import app
 from keras_resnets.training import callbacks, distribute, errors
+from keras_resnets.training import processes as processes_module
 from keras_resnets.training import run as run_module
 from keras_resnets.training.config import RunConfig
 from keras_resnets.training.run import Run, train
@@ -33,7 +35,7 @@ DATA = {"train": pictures(40), "validation": pictures(21, seed=1)}
 
 def config(dtype: str = "float32", data=DATA, **options) -> RunConfig:
     # Synchronised batch norms, or two halves of a batch would have statistics of their own.
-    changes = dict(ONE_BLOCK, ema=0.9, epochs=2)
+    changes = dict(ONE_BLOCK, ema=0.9, epochs=2, clip_norm=0.05)
     return tiny_config(data=data, changes=changes, sync_bn=True, dtype=dtype, **options)
 
 
@@ -97,7 +99,7 @@ def as_one_of_two(out: str, index: str) -> None:
         return model
 
     run_module.build = broken
-    with pytest.raises(errors.DivergedError, match="not finite"):
+    with pytest.raises(errors.DivergedError, match="must stay finite"):
         train(config(), f"{out}/broken", placement=two)
     run_module.build = build
     found["diverged"] = True
@@ -148,7 +150,11 @@ def assert_same_ends(one: Path, two: Path, tolerance: float) -> None:
 @on_tensorflow
 @pytest.mark.parametrize(
     ("dtype", "tolerance", "lives"),
-    [("float32", 1e-4, ["stop", "go on"]), ("bfloat16", 0.05, ["go on"])],
+    [
+        ("float32", 1e-4, ["stop", "go on"]),
+        ("bfloat16", 0.05, ["go on"]),
+        ("float16", 0.05, ["go on"]),
+    ],
 )
 def test_two_devices_end_where_one_does(dtype, tolerance, lives, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
@@ -255,15 +261,81 @@ def test_a_ring_of_gpus_takes_what_its_formula_says():
 # Where a run computes ----------------------------------------------------------------------------
 
 
-def test_several_machines_on_tensorflow_are_refused_with_the_way_out(monkeypatch):
-    with pytest.raises(ValueError, match="KERAS_BACKEND=jax"):
-        distribute.place(distribute.Processes(2, 0, "host:1"))
-    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1", "b:1"]}}')
-    with pytest.raises(ValueError, match="KERAS_BACKEND=jax"):
-        distribute.place(distribute.Processes())
+def cluster(kind: str = "worker", index: int = 0, **addresses: list[str]) -> str:
+    return json.dumps({"cluster": addresses, "task": {"type": kind, "index": index}})
 
 
-def test_slurms_processes_are_counted_and_their_first_is_left_to_jax(monkeypatch):
+@on_tensorflow
+def test_tf_config_says_which_processes_there_are(monkeypatch):
+    find = distribute.find_processes
+    monkeypatch.setenv("TF_CONFIG", cluster(index=1, worker=["a:1", "b:2"]))
+    assert find() == distribute.Processes(2, 1, "a:1", ("a:1", "b:2"))
+    monkeypatch.setenv("TF_CONFIG", cluster(index=1, worker=["a:1", "b:2"], chief=["c:3"]))
+    assert find(start_timeout=7) == distribute.Processes(3, 2, "c:3", ("c:3", "a:1", "b:2"), 7)
+    # What is given goes before it.
+    assert find("h:1", 2, 0) == distribute.Processes(2, 0, "h:1")
+    for alone in (cluster(worker=["a:1"]), "{}"):
+        monkeypatch.setenv("TF_CONFIG", alone)
+        assert find() == distribute.Processes()
+
+
+@on_tensorflow
+@pytest.mark.parametrize(
+    "stated",
+    [
+        "nothing",
+        "[]",
+        cluster(index=2, worker=["a:1", "b:2"]),
+        cluster("ps", worker=["a:1", "b:2"], ps=["c:3"]),
+        cluster(worker=["a:1", "b:2"], ps=["c:3"]),
+        cluster(worker=["a", "b"]),
+        json.dumps({"cluster": {"worker": ["a:1", "b:2"]}}),
+    ],
+)
+def test_a_tf_config_that_makes_no_sense_is_refused(stated, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", stated)
+    with pytest.raises(ValueError, match="TF_CONFIG must be JSON with the addresses"):
+        distribute.find_processes()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [("gpu[03-05,9],cpu1", "gpu03"), ("node7", "node7"), ("b1,a[1-2]", "b1"), ("n-[9,10]", "n-9")],
+)
+def test_the_first_machine_of_slurm_is_where_processes_meet(nodes, first, monkeypatch):
+    monkeypatch.setenv("SLURM_STEP_NODELIST", nodes)
+    monkeypatch.setenv("SLURM_JOB_ID", "4097")
+    assert processes_module.coordinator_by_slurm() == f"{first}:61441"
+
+
+@on_tensorflow
+def test_a_process_that_never_starts_is_not_waited_for_for_ever():
+    alone = distribute.Processes(2, 1, "localhost:9", start_timeout=0.1)
+    with pytest.raises(TimeoutError, match="the first process must be found"):
+        distribute.place(alone)
+
+
+@on_tensorflow
+def test_what_several_devices_cannot_do_is_refused():
+    import tensorflow as tf
+
+    placement = distribute.Placement(
+        replicas=2, strategy=tf.distribute.MirroredStrategy(["/CPU:0"])
+    )
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+    with pytest.raises(ValueError, match="the model must be made in"):
+        distribute.compiled(model, placement, optimizer=keras.optimizers.SGD(), loss="mse")
+    with placement.scope():
+        model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+        sgd = keras.optimizers.SGD(gradient_accumulation_steps=2)
+    with pytest.raises(ValueError, match="the optimizer must be made in"):
+        distribute.compiled(model, placement, optimizer=keras.optimizers.SGD(), loss="mse")
+    with pytest.raises(ValueError, match="gradient_accumulation_steps must be left out"):
+        distribute.compiled(model, placement, optimizer=sgd, loss="mse")
+
+
+def test_slurms_processes_are_counted_and_their_first_is_found_later(monkeypatch):
     monkeypatch.setenv("SLURM_STEP_NODELIST", "gpu[03-05,9],cpu1")
     monkeypatch.setenv("SLURM_NTASKS", "4")
     monkeypatch.setenv("SLURM_PROCID", "2")

@@ -335,9 +335,12 @@ def train_model(
         str | None, typer.Option(metavar="HOST:PORT", help="Of the first of several processes.")
     ] = None,
     num_processes: Annotated[
-        int | None, typer.Option(help="How many processes train together (JAX).")
+        int | None, typer.Option(help="How many processes train together.")
     ] = None,
     process_id: Annotated[int | None, typer.Option(help="Which one this is, from 0.")] = None,
+    start_timeout: Annotated[
+        float, typer.Option(help="Seconds to wait for processes that have not started yet.")
+    ] = 300,
     **options: Any,
 ) -> None:
     """Train a model on your images, by a recipe; see also `keras-resnets recipes`."""
@@ -355,7 +358,12 @@ def train_model(
         resume=resume,
         dry_run=dry_run,
         devices=devices,
-        processes=dict(coordinator=coordinator, num_processes=num_processes, process_id=process_id),
+        processes=dict(
+            coordinator=coordinator,
+            num_processes=num_processes,
+            process_id=process_id,
+            start_timeout=start_timeout,
+        ),
     )
 
 

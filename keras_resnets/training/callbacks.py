@@ -25,6 +25,7 @@ from keras_resnets.training import checkpoints
 from keras_resnets.training.checkpoints import Progress
 from keras_resnets.training.distribute import Placement
 from keras_resnets.training.errors import DivergedError, Interrupted
+from keras_resnets.training.replicas import Replicas
 from keras_resnets.training.run_folder import RunFolder
 
 
@@ -172,6 +173,7 @@ class Steps(keras.callbacks.Callback):
         folder: of the run.
         progress: of the run; it is counted on.
         average: the moving average, if there is one.
+        replicas: whose statistics are averaged before something reads them here.
         interrupts: whether somebody wants the run to stop.
         placement: where the run computes. Its first process writes; all of them stop at the same
             step, or those left would wait for the others for ever.
@@ -185,6 +187,7 @@ class Steps(keras.callbacks.Callback):
         folder: RunFolder,
         progress: Progress,
         average: MovingAverage | None,
+        replicas: Replicas,
         interrupts: Interrupts,
         placement: Placement,
         *,
@@ -194,7 +197,7 @@ class Steps(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.folder, self.progress, self.average = folder, progress, average
-        self.interrupts, self.placement = interrupts, placement
+        self.replicas, self.interrupts, self.placement = replicas, interrupts, placement
         self.steps_per_epoch, self.every, self.keep = steps_per_epoch, every, keep
         self.earlier_sums: dict[str, np.ndarray] = {}
 
@@ -225,6 +228,8 @@ class Steps(keras.callbacks.Callback):
         if step % self.steps_per_epoch == 0:
             self.progress.means = {key: float(value) for key, value in logs.items()}
         if self.average is not None:
+            if step % self.average.every == 0:
+                self.replicas.average()
             self.average.update(step)
         if self.every and step % self.every == 0:
             self.save()
@@ -238,6 +243,7 @@ class Steps(keras.callbacks.Callback):
 
     def save(self) -> None:
         """Writes a checkpoint."""
+        self.replicas.average()
         sync(self.model)
         arrays = checkpoints.snapshot(self._groups() | {"metrics": self.model.metrics_variables})
         arrays |= checkpoints.constants(self.model)

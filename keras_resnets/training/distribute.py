@@ -1,9 +1,22 @@
 """Several devices of one machine, and several machines, by engines that exist.
 
 One machine: `tf.distribute.MirroredStrategy` on TensorFlow, `keras.distribution.DataParallel` on
-JAX, chosen when there is more than one accelerator. Several machines: JAX only. Keras 3 does not
-work with `MultiWorkerMirroredStrategy` (`fit` raises on its per-replica values), so that is refused
-at once, with the way out.
+JAX, chosen when there is more than one accelerator. Several machines: `MultiWorkerMirroredStrategy`
+on TensorFlow, JAX's own processes on JAX. What Keras leaves undone on TensorFlow is in `replicas`.
+
+Models of anybody's train on them, too:
+
+    placement = distribute.place(distribute.find_processes())  # before anything is computed
+    with placement.scope():
+        model = build()
+        optimizer = keras.optimizers.SGD(0.1)
+    model = distribute.compiled(model, placement, optimizer=optimizer, loss=...)
+    with placement.scope():
+        model.fit(
+            placement.shared(own_batches),  # of this process' part of the data
+            steps_per_epoch=100,
+            callbacks=[distribute.Replicas(placement.strategy)],
+        )
 """
 
 from __future__ import annotations
@@ -11,32 +24,24 @@ from __future__ import annotations
 import atexit
 import contextlib
 import dataclasses
+import importlib.metadata
+import json
+import math
 import os
-import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_resnets.checks import is_count, require
-
-
-@dataclasses.dataclass(frozen=True)
-class Processes:
-    """The processes of a run, one a machine.
-
-    Attributes:
-        count: how many there are.
-        index: which one this is.
-        coordinator: `HOST:PORT` of the first; None if there is only this one, or if JAX is to find
-            the first by itself.
-    """
-
-    count: int = 1
-    index: int = 0
-    coordinator: str | None = None
+from keras_resnets.training import meeting
+from keras_resnets.training.processes import ONE, coordinator_by_slurm, share_a_machine
+from keras_resnets.training.processes import Processes as Processes
+from keras_resnets.training.processes import find_processes as find_processes
+from keras_resnets.training.replicas import Replicas as Replicas
+from keras_resnets.training.replicas import step_function, sum_before_clipping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Placement:
         strategy: TensorFlow's strategy, if it has one.
     """
 
-    processes: Processes = Processes()
+    processes: Processes = ONE
     replicas: int = 1
     strategy: Any = None
 
@@ -67,21 +72,69 @@ class Placement:
         """Where a model has to be built and compiled."""
         return contextlib.nullcontext() if self.strategy is None else self.strategy.scope()
 
+    @property
+    def on_workers(self) -> bool:
+        """Whether several processes compute together by TensorFlow's strategy."""
+        return self.strategy is not None and self.processes.count > 1
+
+    def shared(self, batches: Any) -> Any:
+        """What `fit` takes for this process' part of the data.
+
+        On several workers of TensorFlow it goes on for ever, and Keras has to be told the number of
+        steps, the same in all of them: none may wait for one that has no more batches.
+
+        Args:
+            batches: a `tf.data.Dataset` of batches of `local_batch` images, which the devices of
+                this process share.
+        """
+        if not self.on_workers:
+            return batches
+        batches = batches.repeat()
+        devices = self.replicas // self.processes.count
+        if devices > 1:
+            size = keras.tree.flatten(batches.element_spec)[0].shape[0]
+            batches = batches.rebatch(size // devices, drop_remainder=True)
+        return self.strategy.distribute_datasets_from_function(lambda context: batches)
+
     def highest(self, number: int) -> int:
         """The highest of the numbers that the processes have; waits for all of them."""
-        return int(self._gathered(number).max())
+        return int(self._gathered(np.array([number])).max())
 
     def require_same(self, number: int, rule: str) -> None:
         """Raises ValueError in every process unless all have the same number."""
-        numbers = self._gathered(number)
+        numbers = self._gathered(np.array([number]))[:, 0]
         require((numbers == numbers[0]).all(), rule, by_process=numbers.tolist())
 
-    def _gathered(self, number: int) -> np.ndarray:
-        if self.processes.count == 1:
-            return np.array([number])
-        from jax.experimental import multihost_utils
+    def require_told_the_same(self, told: Mapping[str, Any]) -> None:
+        """Raises ValueError in every process, with what differs, unless all were told the same.
 
-        return np.ravel(multihost_utils.process_allgather(np.int32(number)))
+        Args:
+            told: what this one was told, by name, as JSON takes it.
+        """
+        if self.processes.count == 1:
+            return
+        text = np.frombuffer(json.dumps(told).encode(), np.uint8)
+        row = np.zeros(self.highest(len(text)), np.uint8)
+        row[: len(text)] = text
+        rows = self._gathered(row).astype(np.uint8)
+        all_told = [json.loads(row.tobytes().rstrip(b"\0")) for row in rows]
+        meeting.require_same(all_told)
+
+    def _gathered(self, values: np.ndarray) -> np.ndarray:
+        """Whole numbers of all processes, in rows: `(n,)` of each is `(processes, n)`."""
+        count, index = self.processes.count, self.processes.index
+        if count == 1:
+            return values[None]
+        if self.strategy is None:
+            from jax.experimental import multihost_utils
+
+            rows = multihost_utils.process_allgather(values.astype(np.int32))
+            return np.reshape(rows, (count, *values.shape))
+        import tensorflow as tf
+
+        rows = np.zeros((count, *values.shape), np.int64)
+        rows[index] = values
+        return self.strategy.reduce("SUM", tf.constant(rows), axis=None).numpy()
 
     def local_batch(self, batch_size: int) -> int:
         """Images that this process reads of a batch over all devices.
@@ -95,43 +148,6 @@ class Placement:
             batch_size=batch_size,
         )
         return batch_size // self.processes.count
-
-
-def find_processes(
-    coordinator: str | None = None,
-    num_processes: int | None = None,
-    process_id: int | None = None,
-) -> Processes:
-    """The processes of this run: what is given, else those that Slurm's `srun` has started.
-
-    Args:
-        coordinator: `HOST:PORT` of the first process. What is left out under `srun`, JAX finds.
-        num_processes: how many there are.
-        process_id: which one this is, from 0.
-
-    Raises:
-        ValueError: if the three do not make sense together.
-    """
-    tasks = int(os.environ.get("SLURM_NTASKS", 1))
-    by_slurm = "SLURM_STEP_NODELIST" in os.environ and tasks > 1  # In a step, not beside one.
-    if by_slurm:
-        num_processes = num_processes or tasks
-        process_id = int(os.environ["SLURM_PROCID"]) if process_id is None else process_id
-    if num_processes in (None, 1) and coordinator is None and process_id in (None, 0):
-        return Processes()
-    received = dict(coordinator=coordinator, num_processes=num_processes, process_id=process_id)
-    require(
-        is_count(num_processes) and is_count(process_id, 0) and process_id < num_processes,
-        "num_processes must be a positive int and process_id one from 0 to below it",
-        **received,
-    )
-    require(
-        (coordinator is None and by_slurm)
-        or (isinstance(coordinator, str) and re.fullmatch(r".+:\d+", coordinator) is not None),
-        "coordinator must be HOST:PORT of the first process",
-        **received,
-    )
-    return Processes(num_processes, process_id, coordinator)
 
 
 def place(processes: Processes, *, devices: int | None = None) -> Placement:
@@ -167,14 +183,8 @@ def place(processes: Processes, *, devices: int | None = None) -> Placement:
 def _place_tensorflow(processes: Processes, devices: int | None) -> Placement:
     import tensorflow as tf
 
-    require(
-        processes.count == 1 and '"worker"' not in os.environ.get("TF_CONFIG", ""),
-        "Keras 3 on TensorFlow does not train on several machines. Set KERAS_BACKEND=jax and start "
-        "the same command on each machine with --coordinator HOST:PORT --num-processes N "
-        "--process-id I; or use the devices of one machine",
-        num_processes=processes.count,
-        TF_CONFIG=os.environ.get("TF_CONFIG"),
-    )
+    if processes.count > 1:
+        return _place_workers(processes, devices)
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus and devices is not None:
         cpu = tf.config.list_physical_devices("CPU")[0]
@@ -193,6 +203,58 @@ def _place_tensorflow(processes: Processes, devices: int | None) -> Placement:
     return Placement(processes, len(found), tf.distribute.MirroredStrategy(found))
 
 
+def _place_workers(processes: Processes, devices: int | None) -> Placement:
+    """Several processes on TensorFlow: they meet, and only then it is started."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if share_a_machine(processes):
+        gpus = gpus[int(os.environ["SLURM_LOCALID"]) :][:1] or gpus
+    _require_devices(devices, max(len(gpus), 1))
+    gpus = gpus[:devices]
+    coordinator = processes.coordinator or coordinator_by_slurm()
+    told = {
+        "keras_resnets": importlib.metadata.version("keras_resnets"),
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+        "devices a process": max(len(gpus), 1),
+        "TF_CONFIG": list(processes.addresses),
+    }
+    addresses = meeting.meet(
+        processes.index,
+        processes.count,
+        coordinator,
+        told=told,
+        timeout=processes.start_timeout,
+        address=processes.addresses[processes.index] if processes.addresses else None,
+    )
+    if gpus:
+        tf.config.set_visible_devices(gpus, "GPU")
+    cluster = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": addresses}),
+        task_type="worker",
+        task_id=processes.index,
+        rpc_layer="grpc",
+        num_accelerators={"GPU": len(gpus)},
+    )
+    message = (
+        f"Error: all {processes.count} processes of a run must reach each other within "
+        f"{processes.start_timeout:g} s. One has ended since they met, or a port is closed among "
+        f"{', '.join(addresses)}."
+    )
+    with meeting.ended_after(processes.start_timeout, message):
+        try:
+            strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=cluster)
+        except RuntimeError as error:
+            raise ValueError(
+                "several processes on TensorFlow must be placed before anything is computed; call "
+                f"`place` first. ({error})"
+            ) from error
+        placement = Placement(processes, strategy.num_replicas_in_sync, strategy)
+        placement.highest(0)  # The first word between all of them.
+    return placement
+
+
 def _place_jax(processes: Processes, devices: int | None) -> Placement:
     import jax
     import tensorflow as tf
@@ -205,7 +267,12 @@ def _place_jax(processes: Processes, devices: int | None) -> Placement:
     if processes.count > 1:
         # Does nothing where there are accelerators, which bring their own.
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(processes.coordinator, processes.count, processes.index)
+        jax.distributed.initialize(
+            processes.coordinator,
+            processes.count,
+            processes.index,
+            initialization_timeout=math.ceil(processes.start_timeout),
+        )
         if os.environ.get("SLURM_STEP_NUM_NODES") == str(processes.count):
             # One process a machine has all accelerators of it; of Slurm's processes JAX gives each
             # one, as if there were one process for each accelerator.
@@ -232,9 +299,9 @@ def _place_jax(processes: Processes, devices: int | None) -> Placement:
 def failing_together(processes: Processes, agreed: tuple[type[BaseException], ...]) -> Iterator:
     """Lets no process wait for one that fails: its end is the end of the others, too.
 
-    At the end of a program JAX waits for the other processes; they would wait for this one's part
-    of the next step. So a process that alone raises something skips that when it ends; its
-    connections close, which the others notice at once.
+    At the end of a program the backend waits for the other processes; they would wait for this
+    one's part of the next step. So a process that alone raises something skips that when it ends;
+    its connections close, which the others notice at once.
 
     Args:
         processes: all of them and this one.
@@ -246,7 +313,7 @@ def failing_together(processes: Processes, agreed: tuple[type[BaseException], ..
         raise
     except BaseException as error:
         if processes.count > 1:
-            # Runs before what was registered earlier, JAX's waiting among it.
+            # Runs before what was registered earlier, the backend's waiting among it.
             atexit.register(_end_at_once, 130 if isinstance(error, KeyboardInterrupt) else 1)
         raise
 
@@ -294,3 +361,88 @@ def synchronize_batch_norms(model: keras.Model, placement: Placement) -> None:
         for layer in model.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = True
+
+
+def compiled(
+    model: keras.Model, placement: Placement, *, optimizer: keras.Optimizer, **arguments: Any
+) -> keras.Model:
+    """A model that is compiled to train where a placement says.
+
+    Args:
+        model: built in `placement.scope()`.
+        placement: see `place`.
+        optimizer: made in `placement.scope()`, new.
+        **arguments: of `model.compile`; metrics that are no mere names are made there, too.
+
+    Returns:
+        A model of the same layers. Call `fit` and `evaluate` in `placement.scope()`, with
+        `Replicas` among the callbacks.
+
+    Raises:
+        ValueError: if the model, the optimizer or a metric was made elsewhere, or asks for what
+            several devices cannot do.
+
+    Example:
+
+    >>> model = compiled(model, placement, optimizer=optimizer, loss="categorical_crossentropy")
+    """
+    strategy = placement.strategy
+    if strategy is None:
+        model.compile(optimizer, **arguments)
+        # Before the first step, so that a checkpoint has somewhere to go.
+        model.optimizer.build(model.trainable_variables)
+        return model
+    _check_compiled(model, optimizer, strategy, arguments)
+    if placement.on_workers:
+        # Outside the scope, so that `fit` leaves the strategy to the functions below: its own way
+        # of looking at the first batch fails where that lies on several machines.
+        model = keras.Model(model.input, model.output, name=model.name)
+    with strategy.scope():
+        model.compile(optimizer, **arguments)
+        model.optimizer.build(model.trainable_variables)
+    sum_before_clipping(model.optimizer, strategy)
+    if placement.on_workers:
+        model.train_function = step_function(model.train_step, strategy)
+        model.test_function = step_function(model.test_step, strategy)
+    return model
+
+
+def _check_compiled(
+    model: keras.Model, optimizer: keras.Optimizer, strategy: Any, arguments: Mapping[str, Any]
+) -> None:
+    import tensorflow as tf
+
+    require(
+        not tf.distribute.has_strategy(),
+        "compiled must be called outside placement.scope()",
+        strategy=type(strategy).__name__,
+    )
+    metrics = keras.tree.flatten([arguments.get(key) for key in ("metrics", "weighted_metrics")])
+    made = {"model": model, "optimizer": optimizer} | {
+        f"metric {metric.name}": metric for metric in metrics if isinstance(metric, keras.Metric)
+    }
+    for name, having in made.items():
+        require(
+            all(
+                isinstance(variable.value, tf.distribute.DistributedValues)
+                for variable in having.variables
+            ),
+            f"the {name} must be made in placement.scope()",
+            devices=strategy.num_replicas_in_sync,
+        )
+    require(
+        bool(model.inputs) and type(model).train_step is keras.Model.train_step,
+        "the model must be a functional or sequential one, with the steps of keras.Model",
+        model=type(model).__name__,
+    )
+    require(
+        not optimizer.gradient_accumulation_steps,
+        "gradient_accumulation_steps must be left out with several devices on TensorFlow, which "
+        "cannot add up gradients inside a condition; take larger batches",
+        gradient_accumulation_steps=optimizer.gradient_accumulation_steps,
+    )
+    require(
+        arguments.get("steps_per_execution", 1) == 1 and not arguments.get("run_eagerly"),
+        "steps_per_execution and run_eagerly must be left out with several devices on TensorFlow",
+        **{key: arguments.get(key) for key in ("steps_per_execution", "run_eagerly")},
+    )

@@ -55,10 +55,7 @@ def is_out_of_memory(error: Exception) -> bool:
 def _explanation(error: Exception, config: RunConfig) -> Exception | None:
     text = f"{type(error).__name__}: {error}"
     if keras.backend.backend() == "jax" and re.search("Gloo|NCCL|CoordinationService", text):
-        return ConnectionError(
-            "all processes of a run must stay: another one is gone or has failed; see what it "
-            f"printed. Start all of them again with --resume. ({text.splitlines()[0]})"
-        )
+        return _left_alone(text)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return OSError(
             error.errno,
@@ -74,4 +71,15 @@ def _explanation(error: Exception, config: RunConfig) -> Exception | None:
             "the batch and twice the accumulated batches keep the learning rate), dtype bfloat16, "
             "or a smaller image_size."
         )
-    return batches.in_our_words(error)
+    explanation = batches.in_our_words(error)
+    # After what this process has done itself: TensorFlow aborts the exchange for that, too.
+    if explanation is None and re.search("Collective|[Cc]oordination", text):
+        return _left_alone(text)
+    return explanation
+
+
+def _left_alone(text: str) -> ConnectionError:
+    return ConnectionError(
+        "all processes of a run must stay: another one is gone or has failed; see what it "
+        f"printed. Start all of them again with --resume. ({text.splitlines()[0]})"
+    )

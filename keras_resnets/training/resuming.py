@@ -43,7 +43,7 @@ def stored_config(folder: RunFolder) -> RunConfig:
 def check_same(folder: RunFolder, config: RunConfig) -> None:
     """Raises a ValueError unless the run in a folder was told the same."""
     stored = stored_config(folder)
-    before, now = (_flat(told.as_dict()) for told in (stored, as_before(config, stored)))
+    before, now = told(stored), told(as_before(config, stored))
     changes = [
         f"{key}: {before.get(key)!r} -> {now.get(key)!r}"
         for key in sorted(before.keys() | now.keys())
@@ -76,6 +76,11 @@ def stored_data(folder: RunFolder) -> str | None:
     path = folder / "versions.json"
     found = folder.read_json(path.name) if path.is_file() else None
     return found.get("data") if isinstance(found, dict) else None
+
+
+def told(config: RunConfig) -> dict[str, Any]:
+    """What a run was told, field by field: `{"seed": 0, "recipe.epochs": 3, ...}`."""
+    return _flat(config.as_dict())
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

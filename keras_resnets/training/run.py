@@ -121,8 +121,9 @@ def train(
         else:
             config = fitting.fitted(config, lambda told: Run(told, placement), began)
         run = Run(config, placement, last)
+        found = data.described(*run.examples.values())
+        placement.require_told_the_same({"data": found})
         if placement.is_main:
-            found = data.described(*run.examples.values())
             if resume:
                 resuming.check_data(folder, found)
             folder.create()
@@ -141,6 +142,7 @@ def _held(
     folder: RunFolder, config: RunConfig, resume: bool, placement: Placement
 ) -> Iterator[None]:
     """The folder is this run's, and for as long as it lasts nobody else's."""
+    placement.require_told_the_same({"resume": resume} | resuming.told(config))
     if resume:
         resuming.check_same(folder, config)
     if not placement.is_main:  # The first process, which alone writes, holds it for all.
@@ -195,36 +197,39 @@ class Run:
             self.model = with_teacher(model, config, self.examples["train"])
             if config.sync_bn:
                 distribute.synchronize_batch_norms(self.model, placement)
-            self._compile()
+        self._compile()
 
     def _compile(self) -> None:
         config, recipe = self.config, self.config.recipe
         rate = schedules.learning_rate(
             recipe, steps_per_epoch=self.steps_per_epoch, batch_size=config.effective_batch
         )
-        self.model.compile(
-            make_optimizer(
+        with self.placement.scope():
+            optimizer = make_optimizer(
                 recipe,
                 rate,
                 accumulate=config.accumulate,
                 scales=stage_scales(self.model, recipe.layer_decay),
-            ),
-            losses.make_loss(recipe, self.class_weights),
-            # Weighted, because the last batch of validation is filled up with images of weight 0.
-            weighted_metrics=losses.make_metrics(
+            )
+            metrics = losses.make_metrics(
                 recipe, self.classes, self.examples["validation"].class_counts
-            ),
+            )
+        self.model = distribute.compiled(
+            self.model,
+            self.placement,
+            optimizer=optimizer,
+            loss=losses.make_loss(recipe, self.class_weights),
+            # Weighted, because the last batch of validation is filled up with images of weight 0.
+            weighted_metrics=metrics,
             jit_compile=self._jit(),
         )
-        # Before the first step, so that a checkpoint has somewhere to go.
-        self.model.optimizer.build(self.model.trainable_variables)
 
     def _jit(self) -> bool | str:
         if keras.backend.backend() != "tensorflow":
             return "auto"
         if self.config.jit and self.placement.strategy is not None:
             warnings.warn(
-                "jit is off: TensorFlow's XLA does not train under MirroredStrategy.", stacklevel=2
+                "jit is off: TensorFlow's XLA does not train on several devices.", stacklevel=2
             )
             return False
         return self.config.jit
@@ -243,11 +248,12 @@ class Run:
         average = None
         if recipe.ema:
             average = MovingAverage(self.model, recipe.ema, recipe.ema_every)
-        interrupts = Interrupts()
+        interrupts, replicas = Interrupts(), distribute.Replicas(self.placement.strategy)
         steps = Steps(
             folder,
             progress,
             average,
+            replicas,
             interrupts,
             self.placement,
             steps_per_epoch=self.steps_per_epoch,
@@ -265,9 +271,11 @@ class Run:
             writes=self.placement.is_main,
         )
         drop_block = schedules.DropBlockSchedule(recipe, self.model)
-        # In this order: the average is in the model for validation only, and what an epoch brought
-        # is in the progress before its checkpoint is written.
-        callbacks = [callback for callback in (average, drop_block, recorder, steps) if callback]
+        # In this order: statistics are averaged over replicas before they are read, the average is
+        # in the model for validation only, and what an epoch brought is in the progress before its
+        # checkpoint is written.
+        every = (replicas, average, drop_block, recorder, steps)
+        callbacks = [callback for callback in every if callback]
         if config.tensorboard and self.placement.is_main:
             callbacks.append(keras.callbacks.TensorBoard(str(folder / "tensorboard")))
         for callback in callbacks:
@@ -275,7 +283,8 @@ class Run:
         if self.last is not None:
             steps.restore(str(self.last.path), self.last.arrays)
             self.last = None  # Its arrays are in the model now.
-        with interrupts.noted():
+        # In the scope, where metrics are those of all processes.
+        with interrupts.noted(), self.placement.scope():
             self._fit_rest(progress, recorder, steps, callbacks, verbose)
         return progress
 
@@ -285,7 +294,11 @@ class Run:
             # Stopped between the last step of an epoch and the end of its validation.
             tests = [callback for callback in callbacks if callback is not recorder]
             measured = self.model.evaluate(
-                self.validation(), callbacks=tests, return_dict=True, verbose=verbose
+                self.validation(),
+                steps=self.validation_steps,
+                callbacks=tests,
+                return_dict=True,
+                verbose=verbose,
             )
             logs = {f"val_{key}": value for key, value in measured.items()}
             recorder.on_epoch_end(len(progress.history), progress.means | logs)
@@ -299,6 +312,7 @@ class Run:
                 epochs=epoch + 1 if done else epochs,
                 steps_per_epoch=self.steps_per_epoch - done,
                 validation_data=self.validation(),
+                validation_steps=self.validation_steps,
                 callbacks=callbacks,
                 shuffle=False,
                 verbose=verbose,
@@ -314,7 +328,7 @@ class Run:
 
     def training(self, start_step: int) -> Any:
         """Endless training batches from a step on."""
-        return training_batches(
+        batches = training_batches(
             self.examples["train"],
             self.config.recipe.augmentation,
             image_size=self.config.recipe.image_size,
@@ -324,9 +338,10 @@ class Run:
             class_weights=None if self.config.recipe.multi_label else self.class_weights,
             multi_label=self.config.recipe.multi_label,
         )
+        return self.placement.shared(batches)
 
     def validation(self) -> Any:
-        """Batches of validation, whose number Keras is told."""
+        """Batches of validation, whose number Keras is told, here or by `validation_steps`."""
         import tensorflow as tf
 
         examples = self.examples["validation"]
@@ -338,7 +353,13 @@ class Run:
             batch_size=self.local_batch,
         )
         steps = evaluation_steps(examples, self.local_batch)
-        return batches.apply(tf.data.experimental.assert_cardinality(steps))
+        batches = batches.apply(tf.data.experimental.assert_cardinality(steps))
+        return self.placement.shared(batches)
+
+    @property
+    def validation_steps(self) -> int | None:
+        steps = evaluation_steps(self.examples["validation"], self.local_batch)
+        return steps if self.placement.on_workers else None
 
     def _write_best(self, folder: RunFolder, average: MovingAverage | None) -> None:
         # All processes exchange the weights, as they compute everything together; one writes.
