@@ -14,6 +14,7 @@ import typer
 
 from keras_resnets import __version__
 from keras_resnets.checks import nearest
+from keras_resnets.commands.arguments import AsJson, Model, Threshold, Weights
 from keras_resnets.commands.errors import errors_to_stderr
 from keras_resnets.commands.options import expanded, with_run_options
 from keras_resnets.commands.output import (
@@ -55,31 +56,6 @@ def _options(
     ] = False,
 ) -> None:
     pass
-
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Model = Annotated[
-    str,
-    typer.Option(
-        help="An architecture, architecture.tag, hf://owner/repository, a folder, the folder of a "
-        "run, a .keras file, or a file of weights that names its architecture."
-    ),
-]
-Weights = Annotated[
-    str | None,
-    typer.Option(
-        help="For an architecture: a tag, a file, a folder, hf://owner/repository or none. "
-        'Default: "imagenet".'
-    ),
-]
-
-Threshold = Annotated[
-    float | None,
-    typer.Option(
-        help="Probability from which an image has a label, of a model of several labels an image. "
-        "Default: what the model states."
-    ),
-]
 
 
 @app.command("list")
