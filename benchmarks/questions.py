@@ -5,9 +5,9 @@ A question is a module with a docstring that asks and answers it, a `TITLE`, `PL
 not that of `harness.measure`.
 """
 
-from benchmarks import deployed, grouped, models, normalization, scaling, startup
+from benchmarks import deployed, grouped, loop, models, normalization, scaling, startup
 
 QUESTIONS = {
     module.__name__.rpartition(".")[2]: module
-    for module in (grouped, normalization, models, deployed, startup, scaling)
+    for module in (grouped, normalization, models, deployed, startup, scaling, loop)
 }

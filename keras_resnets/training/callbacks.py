@@ -66,20 +66,6 @@ def sync(model: keras.Model) -> None:
         model.jax_state_sync()
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of tensors as one call of the backend, where hundreds of small ones are slow."""
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        return tf.function(function)
-    if backend == "jax":
-        import jax
-
-        return jax.jit(function)
-    return function
-
-
 class MovingAverage(keras.callbacks.Callback):
     """An exponential moving average of the weights and of the batch norms' statistics.
 
@@ -106,13 +92,44 @@ class MovingAverage(keras.callbacks.Callback):
             for variable in layer.weights
         ]
         self.values = [ops.copy(ops.convert_to_tensor(variable)) for variable in self.averaged]
+        self._move = self._moving()
         self.is_in_model = False
-        self._moved = compiled(
-            lambda values, weights, share: [
+
+    def _moving(self) -> Callable[[float], None]:
+        """What moves the average, in one call of the backend: hundreds of small ones are slow."""
+
+        def moved(values, weights, share):
+            return [
                 value + (weight - value) * ops.cast(share, value.dtype)
                 for value, weight in zip(values, weights, strict=True)
             ]
-        )
+
+        def weights():
+            return [ops.convert_to_tensor(variable) for variable in self.averaged]
+
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            # In variables, so that nothing goes into the call or comes out of it.
+            self.values = [tf.Variable(value, trainable=False) for value in self.values]
+
+            @tf.function
+            def move(share):
+                for value, new in zip(
+                    self.values, moved(self.values, weights(), share), strict=True
+                ):
+                    value.assign(new)
+
+            return lambda share: move(tf.constant(share, "float32"))
+        if keras.backend.backend() == "jax":
+            import jax
+
+            moved = jax.jit(moved)
+
+        def update(share: float) -> None:
+            self.values = moved(self.values, weights(), ops.convert_to_tensor(share, "float32"))
+
+        return update
 
     def update(self, step: int) -> None:
         """Takes note of the weights after a step."""
@@ -120,16 +137,20 @@ class MovingAverage(keras.callbacks.Callback):
             return
         sync(self.model)
         n = step // self.every
-        share = ops.convert_to_tensor(1 - min(self.momentum, (1 + n) / (10 + n)), "float32")
-        weights = [ops.convert_to_tensor(variable) for variable in self.averaged]
-        self.values = self._moved(self.values, weights, share)
+        self._move(1 - min(self.momentum, (1 + n) / (10 + n)))
+
+    def _set(self, i: int, value: Any) -> None:
+        if keras.backend.backend() == "tensorflow":
+            self.values[i].assign(value)
+        else:
+            self.values[i] = value
 
     def swap(self) -> None:
         """Exchanges the model's weights for the average, or the other way round."""
         for i, variable in enumerate(self.averaged):
             weights = ops.copy(ops.convert_to_tensor(variable))
-            variable.assign(self.values[i])
-            self.values[i] = weights
+            variable.assign(ops.convert_to_tensor(self.values[i]))
+            self._set(i, weights)
         self.is_in_model = not self.is_in_model
 
     @contextlib.contextmanager
@@ -163,7 +184,7 @@ class MovingAverage(keras.callbacks.Callback):
                 raise ValueError(
                     f"the checkpoint must have the moving average: {name} is not in it"
                 )
-            self.values[i] = ops.convert_to_tensor(arrays[name])
+            self._set(i, ops.convert_to_tensor(arrays[name]))
 
 
 class Steps(keras.callbacks.Callback):
