@@ -74,7 +74,8 @@ def trained(placement, with_replicas: bool) -> keras.Model:
     model = distribute.compiled(model, placement, optimizer=optimizer, loss="mse")
     callbacks = [distribute.Replicas(placement.strategy)] if with_replicas else []
     x, y = images(), np.zeros((16, 1), "float32")
-    model.fit(x, y, batch_size=8, epochs=2, shuffle=False, callbacks=callbacks, verbose=0)
+    with placement.scope():
+        model.fit(x, y, batch_size=8, epochs=2, shuffle=False, callbacks=callbacks, verbose=0)
     return model
 
 
@@ -112,9 +113,11 @@ def on_two_replicas(out: str) -> None:
         state.assign(value)
     replicas = distribute.Replicas(two.strategy)
     replicas.set_model(model)
-    replicas.on_train_begin()
+    with two.scope():
+        replicas.on_train_begin()
     found["draws"] = [masks(model, x), masks(model, x)]
-    replicas.on_train_begin()  # Again, as when an epoch is begun in the middle.
+    with two.scope():
+        replicas.on_train_begin()  # Again, as when an epoch is begun in the middle.
     between = [state.numpy() for state in states]
     found["later"] = masks(model, x)
     # A model into which that state is loaded.
@@ -124,7 +127,8 @@ def on_two_replicas(out: str) -> None:
         state.assign(value)
     replicas = distribute.Replicas(two.strategy)
     replicas.set_model(resumed)
-    replicas.on_train_begin()
+    with two.scope():
+        replicas.on_train_begin()
     found["resumed"] = masks(resumed, x)
     Path(out, "found.json").write_text(json.dumps(found))
 

@@ -180,12 +180,14 @@ def as_one_of_three(out: str, index: str, ports: str) -> None:
         model.save_weights(f"{out}/before.weights.h5")
     own = batches(int(index))
     arrays = [np.concatenate(values) for values in zip(*own, strict=True)]
-    history = model.fit(
-        placement.shared(tf.data.Dataset.from_tensor_slices(tuple(arrays)).batch(PART)),
-        steps_per_epoch=STEPS,
-        callbacks=[distribute.Replicas(placement.strategy)],
-        verbose=0,
-    )
+    shared = placement.shared(tf.data.Dataset.from_tensor_slices(tuple(arrays)).batch(PART))
+    with placement.scope():
+        history = model.fit(
+            shared,
+            steps_per_epoch=STEPS,
+            callbacks=[distribute.Replicas(placement.strategy)],
+            verbose=0,
+        )
     model.save_weights(f"{out}/{index}.weights.h5")
     Path(out, f"{index}.json").write_text(json.dumps(history.history))
 

@@ -11,11 +11,12 @@ Models of anybody's train on them, too:
         model = build()
         optimizer = keras.optimizers.SGD(0.1)
     model = distribute.compiled(model, placement, optimizer=optimizer, loss=...)
-    model.fit(
-        placement.shared(own_batches),  # of this process' part of the data
-        steps_per_epoch=100,
-        callbacks=[distribute.Replicas(placement.strategy)],
-    )
+    with placement.scope():
+        model.fit(
+            placement.shared(own_batches),  # of this process' part of the data
+            steps_per_epoch=100,
+            callbacks=[distribute.Replicas(placement.strategy)],
+        )
 """
 
 from __future__ import annotations
@@ -371,14 +372,14 @@ def compiled(
         model: built in `placement.scope()`.
         placement: see `place`.
         optimizer: made in `placement.scope()`, new.
-        **arguments: of `model.compile`.
+        **arguments: of `model.compile`; metrics that are no mere names are made there, too.
 
     Returns:
-        A model of the same layers, to call `fit`, `evaluate` and `save` on. Where `fit` runs,
-        `Replicas` must be among its callbacks.
+        A model of the same layers. Call `fit` and `evaluate` in `placement.scope()`, with
+        `Replicas` among the callbacks.
 
     Raises:
-        ValueError: if the model or the optimizer was made elsewhere, or asks for what several
+        ValueError: if the model, the optimizer or a metric was made elsewhere, or asks for what several
             devices cannot do.
 
     Example:
@@ -401,8 +402,8 @@ def compiled(
         model.optimizer.build(model.trainable_variables)
     sum_before_clipping(model.optimizer, strategy)
     if placement.on_workers:
-        model.train_function = step_function(model.train_step, strategy)
-        model.test_function = step_function(model.test_step, strategy)
+        model.train_function = step_function(model, model.train_step, strategy)
+        model.test_function = step_function(model, model.test_step, strategy)
     return model
 
 
@@ -411,11 +412,20 @@ def _check_compiled(
 ) -> None:
     import tensorflow as tf
 
-    for name, variables in (("model", model.variables), ("optimizer", optimizer.variables)):
+    require(
+        not tf.distribute.has_strategy(),
+        "compiled must be called outside placement.scope()",
+        strategy=type(strategy).__name__,
+    )
+    metrics = keras.tree.flatten([arguments.get(key) for key in ("metrics", "weighted_metrics")])
+    made = {"model": model, "optimizer": optimizer} | {
+        f"metric {metric.name}": metric for metric in metrics if isinstance(metric, keras.Metric)
+    }
+    for name, having in made.items():
         require(
             all(
                 isinstance(variable.value, tf.distribute.DistributedValues)
-                for variable in variables
+                for variable in having.variables
             ),
             f"the {name} must be made in placement.scope()",
             devices=strategy.num_replicas_in_sync,

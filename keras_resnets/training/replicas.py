@@ -23,6 +23,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_resnets.checks import require
 from keras_resnets.graph.walk import flat_layers
 
 _GATHERED = ("moving_", "renorm_")  # How the names of statistics begin.
@@ -72,8 +73,14 @@ class Replicas(keras.callbacks.Callback):
             self.functions[0]()
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        if self.functions is not None:
-            self.functions[1]()
+        if self.functions is None:
+            return
+        require(
+            tf.distribute.in_cross_replica_context(),
+            "fit must be called in placement.scope(), where metrics are those of all devices",
+            strategy=type(tf.distribute.get_strategy()).__name__,
+        )
+        self.functions[1]()
 
     def on_test_begin(self, logs: dict | None = None) -> None:
         self.average()
@@ -137,12 +144,15 @@ def _running(
 
 
 def step_function(
-    step: Callable[[Any], dict[str, Any]], strategy: tf.distribute.Strategy
+    model: keras.Model,
+    step: Callable[[Any], dict[str, Any]],
+    strategy: tf.distribute.Strategy,
 ) -> Callable[[Any], dict[str, Any]]:
     """What `fit` and `evaluate` call for a step, on several machines.
 
     Args:
-        step: `model.train_step` or `model.test_step`.
+        model: compiled.
+        step: its `train_step` or `test_step`.
         strategy: of the model.
 
     Returns:
@@ -157,10 +167,34 @@ def step_function(
 
     @tf.function
     def everywhere(iterator: Any) -> dict[str, Any]:
-        logs = strategy.run(on_each, args=(next(iterator),))
+        data = next(iterator)
+        _build_metrics(model, data, strategy)
+        logs = strategy.run(on_each, args=(data,))
         return {name: strategy.experimental_local_results(logs[name])[0] for name in logs}
 
     return everywhere
+
+
+def _build_metrics(model: keras.Model, data: Any, strategy: tf.distribute.Strategy) -> None:
+    """Makes the variables of metrics while a step is traced, as those of all replicas.
+
+    Keras makes them at the first batch, on each replica and for itself: what `fit` notes of an
+    epoch would be the first machine's. Nothing is counted here, and no batch is lost.
+    """
+
+    def one_row(tensor: Any) -> tf.Tensor:
+        return tf.zeros([1, *(size or 1 for size in tensor.shape[1:])], tensor.dtype)
+
+    def first(value: Any) -> Any:
+        return strategy.experimental_local_results(value)[0]
+
+    with tf.init_scope(), keras.StatelessScope():
+        x, y, weights = keras.utils.unpack_x_y_sample_weight(
+            tf.nest.map_structure(lambda value: one_row(first(value)), data)
+        )
+        predictions = keras.tree.map_structure(one_row, model.output)
+        model.compute_loss(x, y, predictions, weights, training=False)
+        model.compute_metrics(x, y, predictions, weights)
 
 
 def sum_before_clipping(optimizer: keras.Optimizer, strategy: tf.distribute.Strategy) -> None:

@@ -180,34 +180,32 @@ class Run:
             self.model = build(config, self.classes, last)
             if config.sync_bn:
                 distribute.synchronize_batch_norms(self.model, placement)
-            optimizer = self._optimizer()
-        self._compile(optimizer)
+        self._compile()
 
-    def _optimizer(self) -> keras.Optimizer:
+    def _compile(self) -> None:
         config, recipe = self.config, self.config.recipe
         rate = schedules.learning_rate(
             recipe, steps_per_epoch=self.steps_per_epoch, batch_size=config.effective_batch
         )
-        return make_optimizer(recipe, rate, accumulate=config.accumulate)
-
-    def _compile(self, optimizer: keras.Optimizer) -> None:
-        recipe = self.config.recipe
         losses = {"cross_entropy": keras.metrics.CategoricalCrossentropy}
         loss = keras.losses.CategoricalCrossentropy
         if recipe.loss == "binary_cross_entropy":
             losses["binary_cross_entropy"] = keras.metrics.BinaryCrossentropy
             loss = keras.losses.BinaryCrossentropy
+        with self.placement.scope():
+            optimizer = make_optimizer(recipe, rate, accumulate=config.accumulate)
+            metrics = [
+                keras.metrics.CategoricalAccuracy(name="top1"),
+                keras.metrics.TopKCategoricalAccuracy(min(5, self.classes), name="top5"),
+                *(metric(from_logits=True, name=name) for name, metric in losses.items()),
+            ]
         self.model = distribute.compiled(
             self.model,
             self.placement,
             optimizer=optimizer,
             loss=loss(from_logits=True),
             # Weighted, because the last batch of validation is filled up with images of weight 0.
-            weighted_metrics=[
-                keras.metrics.CategoricalAccuracy(name="top1"),
-                keras.metrics.TopKCategoricalAccuracy(min(5, self.classes), name="top5"),
-                *(metric(from_logits=True, name=name) for name, metric in losses.items()),
-            ],
+            weighted_metrics=metrics,
             jit_compile=self._jit(),
         )
 
@@ -266,7 +264,8 @@ class Run:
         if self.last is not None:
             steps.restore(str(self.last.path), self.last.arrays)
             self.last = None  # Its arrays are in the model now.
-        with interrupts.noted():
+        # In the scope, where metrics are those of all processes.
+        with interrupts.noted(), self.placement.scope():
             self._fit_rest(progress, recorder, steps, callbacks, verbose)
         return progress
 
