@@ -99,7 +99,7 @@ def as_one_of_two(out: str, index: str) -> None:
         return model
 
     run_module.build = broken
-    with pytest.raises(errors.DivergedError, match="not finite"):
+    with pytest.raises(errors.DivergedError, match="must stay finite"):
         train(config(), f"{out}/broken", placement=two)
     run_module.build = build
     found["diverged"] = True
@@ -150,7 +150,11 @@ def assert_same_ends(one: Path, two: Path, tolerance: float) -> None:
 @on_tensorflow
 @pytest.mark.parametrize(
     ("dtype", "tolerance", "lives"),
-    [("float32", 1e-4, ["stop", "go on"]), ("bfloat16", 0.05, ["go on"])],
+    [
+        ("float32", 1e-4, ["stop", "go on"]),
+        ("bfloat16", 0.05, ["go on"]),
+        ("float16", 0.05, ["go on"]),
+    ],
 )
 def test_two_devices_end_where_one_does(dtype, tolerance, lives, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"

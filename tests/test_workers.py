@@ -48,24 +48,26 @@ def outcomes(function, count: int, *arguments, **variables: str) -> list[tuple[i
 # Runs --------------------------------------------------------------------------------------------
 
 
-def placed(index: str, ports: str) -> distribute.Placement:
-    first = ports.split(",")[0]
-    processes = distribute.find_processes(f"localhost:{first}", 2, int(index), start_timeout=120)
-    two = distribute.place(processes)
+def placed(index: str, coordinator: str | None) -> distribute.Placement:
+    found = distribute.find_processes(coordinator, 2, int(index), start_timeout=120)
+    two = distribute.place(found)
     assert (two.replicas, two.shard, two.is_main) == (2, (int(index), 2), index == "0")
     return two
 
 
 def killed(out: str, index: str, ports: str) -> None:
-    """One of two processes, both of which are killed in the middle of an epoch."""
-    two = placed(index, ports)
+    """One of two processes of Slurm's, both of which are killed in the middle of an epoch."""
+    step = {"STEP_NODELIST": "localhost", "STEP_NUM_NODES": "2", "NTASKS": "2", "PROCID": index}
+    os.environ |= {f"SLURM_{name}": value for name, value in step.items()}
+    os.environ["SLURM_JOB_ID"] = ports.split(",")[0]  # The port is made of it.
+    two = placed(index, None)
     with at_step(4, lambda steps: os.kill(os.getpid(), signal.SIGKILL)):
         train(config(checkpoint_every=3), f"{out}/two", placement=two)
 
 
 def goes_on(out: str, index: str, ports: str) -> None:
     """One of two processes, through all that may happen to them; the last thing ends both."""
-    two = placed(index, ports)
+    two = placed(index, f"localhost:{ports.split(',')[0]}")
     found = {}
     # Only one is asked, in the second epoch.
     with (
@@ -192,36 +194,38 @@ def as_one_of_three(out: str, index: str, ports: str) -> None:
     Path(out, f"{index}.json").write_text(json.dumps(history.history))
 
 
-def reference(path: Path) -> tuple[keras.Model, float]:
-    """One process that normalises each part of a batch by itself; the loss of the epoch."""
+def reference(path: Path) -> tuple[keras.Model, float, float]:
+    """One process that normalises each part by itself; the epoch's mean loss and accuracy."""
     import tensorflow as tf
 
     model, adam, measure = net(), optimizer(), loss()
     model.load_weights(path)
     gathered = model.get_layer("norm").non_trainable_weights
     statistics = [[np.array(variable) for variable in gathered] for _ in range(PARTS)]
-    losses = []
+    losses, correct = [], []
     for step in zip(*map(batches, range(PARTS)), strict=True):
         gradients = []
         for part, (x, y) in enumerate(step):
             for variable, value in zip(gathered, statistics[part], strict=True):
                 variable.assign(value)
             with tf.GradientTape() as tape:
-                value = measure(y, model(x, training=True))
+                logits = model(x, training=True)
+                value = measure(y, logits)
             gradients.append(tape.gradient(value, model.trainable_weights))
             losses.append(float(value))
+            correct.append(np.mean(np.argmax(logits, 1) == np.argmax(y, 1)))
             statistics[part] = [np.array(variable) for variable in gathered]
         means = [tf.reduce_mean(tf.stack(parts), 0) for parts in zip(*gradients, strict=True)]
         adam.apply(means, model.trainable_weights)
     for variable, values in zip(gathered, zip(*statistics, strict=True), strict=True):
         variable.assign(np.mean(values, axis=0))
-    return model, float(np.mean(losses))
+    return model, float(np.mean(losses)), float(np.mean(correct))
 
 
 def test_a_model_of_ones_own_trains_on_three_processes_as_on_one(tmp_path):
     for code, said in outcomes(as_one_of_three, PARTS, tmp_path):
         assert code == 0, said[-3000:]
-    expected, mean_loss = reference(tmp_path / "before.weights.h5")
+    expected, mean_loss, accuracy = reference(tmp_path / "before.weights.h5")
     before, trained = net(), net()
     before.load_weights(tmp_path / "before.weights.h5")
     for i in range(PARTS):
@@ -232,4 +236,5 @@ def test_a_model_of_ones_own_trains_on_three_processes_as_on_one(tmp_path):
             assert np.array(now) == pytest.approx(np.array(wanted), abs=1e-4), now.path
             assert abs(np.array(now) - np.array(then)).max() > 1e-2, now.path
         history = json.loads((tmp_path / f"{i}.json").read_text())
-        assert history["loss"] == [pytest.approx(mean_loss, abs=1e-4)]
+        assert history["loss"] == pytest.approx([mean_loss], abs=1e-4)
+        assert history["accuracy"] == pytest.approx([accuracy], abs=1e-4)  # Of all three.

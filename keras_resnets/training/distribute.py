@@ -379,8 +379,8 @@ def compiled(
         `Replicas` among the callbacks.
 
     Raises:
-        ValueError: if the model, the optimizer or a metric was made elsewhere, or asks for what several
-            devices cannot do.
+        ValueError: if the model, the optimizer or a metric was made elsewhere, or asks for what
+            several devices cannot do.
 
     Example:
 
@@ -402,8 +402,8 @@ def compiled(
         model.optimizer.build(model.trainable_variables)
     sum_before_clipping(model.optimizer, strategy)
     if placement.on_workers:
-        model.train_function = step_function(model, model.train_step, strategy)
-        model.test_function = step_function(model, model.test_step, strategy)
+        model.train_function = step_function(model.train_step, strategy)
+        model.test_function = step_function(model.test_step, strategy)
     return model
 
 

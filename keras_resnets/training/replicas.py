@@ -18,19 +18,20 @@ On JAX none of it arises: the batch is one array there, with one mask and one me
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
-import tensorflow as tf
 
 from keras_resnets.checks import require
 from keras_resnets.graph.walk import flat_layers
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 _GATHERED = ("moving_", "renorm_")  # How the names of statistics begin.
 _LIMITS = ("clipnorm", "global_clipnorm", "clipvalue")
-_STRIDE = (
-    1_000_003  # Between the seeds of two replicas: a prime, which no numbering of layers hits.
-)
+# Between the seeds of two replicas: a prime, which no numbering of layers by seeds hits.
+_STRIDE = 1_000_003
 
 
 class Replicas(keras.callbacks.Callback):
@@ -75,6 +76,8 @@ class Replicas(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict | None = None) -> None:
         if self.functions is None:
             return
+        import tensorflow as tf
+
         require(
             tf.distribute.in_cross_replica_context(),
             "fit must be called in placement.scope(), where metrics are those of all devices",
@@ -105,6 +108,8 @@ def moving_statistics(model: keras.Model) -> list[keras.Variable]:
 
 
 def _averaging(model: keras.Model, strategy: tf.distribute.Strategy) -> Callable[[], None]:
+    import tensorflow as tf
+
     variables = moving_statistics(model)
 
     def on_each() -> None:
@@ -117,6 +122,8 @@ def _averaging(model: keras.Model, strategy: tf.distribute.Strategy) -> Callable
 
 
 def _spreading(model: keras.Model, strategy: tf.distribute.Strategy) -> Callable[[], None]:
+    import tensorflow as tf
+
     states = [variable for variable in model.variables if variable.name == "seed_generator_state"]
 
     def on_each() -> None:
@@ -135,6 +142,7 @@ def _running(
     on_each: Callable[[], None], strategy: tf.distribute.Strategy, variables: list[keras.Variable]
 ) -> Callable[[], None]:
     """A compiled function that runs another on each replica, if there is something to run it on."""
+    import tensorflow as tf
 
     @tf.function
     def everywhere() -> None:
@@ -144,21 +152,19 @@ def _running(
 
 
 def step_function(
-    model: keras.Model,
-    step: Callable[[Any], dict[str, Any]],
-    strategy: tf.distribute.Strategy,
+    step: Callable[[Any], dict[str, Any]], strategy: tf.distribute.Strategy
 ) -> Callable[[Any], dict[str, Any]]:
     """What `fit` and `evaluate` call for a step, on several machines.
 
     Args:
-        model: compiled.
-        step: its `train_step` or `test_step`.
+        step: `model.train_step` or `model.test_step`.
         strategy: of the model.
 
     Returns:
         A function of the iterator of a distributed data set, for `model.train_function` or
         `model.test_function` after `compile`. It returns the means over the replicas.
     """
+    import tensorflow as tf
 
     def on_each(data: Any) -> dict[str, Any]:
         logs = step(data)
@@ -167,34 +173,10 @@ def step_function(
 
     @tf.function
     def everywhere(iterator: Any) -> dict[str, Any]:
-        data = next(iterator)
-        _build_metrics(model, data, strategy)
-        logs = strategy.run(on_each, args=(data,))
+        logs = strategy.run(on_each, args=(next(iterator),))
         return {name: strategy.experimental_local_results(logs[name])[0] for name in logs}
 
     return everywhere
-
-
-def _build_metrics(model: keras.Model, data: Any, strategy: tf.distribute.Strategy) -> None:
-    """Makes the variables of metrics while a step is traced, as those of all replicas.
-
-    Keras makes them at the first batch, on each replica and for itself: what `fit` notes of an
-    epoch would be the first machine's. Nothing is counted here, and no batch is lost.
-    """
-
-    def one_row(tensor: Any) -> tf.Tensor:
-        return tf.zeros([1, *(size or 1 for size in tensor.shape[1:])], tensor.dtype)
-
-    def first(value: Any) -> Any:
-        return strategy.experimental_local_results(value)[0]
-
-    with tf.init_scope(), keras.StatelessScope():
-        x, y, weights = keras.utils.unpack_x_y_sample_weight(
-            tf.nest.map_structure(lambda value: one_row(first(value)), data)
-        )
-        predictions = keras.tree.map_structure(one_row, model.output)
-        model.compute_loss(x, y, predictions, weights, training=False)
-        model.compute_metrics(x, y, predictions, weights)
 
 
 def sum_before_clipping(optimizer: keras.Optimizer, strategy: tf.distribute.Strategy) -> None:
@@ -208,6 +190,8 @@ def sum_before_clipping(optimizer: keras.Optimizer, strategy: tf.distribute.Stra
         optimizer: of a compiled model; it is changed.
         strategy: of the model.
     """
+    import tensorflow as tf
+
     inner = getattr(optimizer, "inner_optimizer", optimizer)  # Of one that scales losses.
     limits = {name: getattr(inner, name) for name in _LIMITS}
     if inner is optimizer and not any(limits.values()):
@@ -236,6 +220,8 @@ def sum_before_clipping(optimizer: keras.Optimizer, strategy: tf.distribute.Stra
 
 
 def _clipped(gradients, *, clipnorm, global_clipnorm, clipvalue):
+    import tensorflow as tf
+
     if global_clipnorm:
         return tf.clip_by_global_norm(gradients, global_clipnorm)[0]
 
