@@ -18,15 +18,12 @@ On JAX none of it arises: the batch is one array there, with one mask and one me
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
 from keras_resnets.checks import require
 from keras_resnets.graph.walk import flat_layers
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 _GATHERED = ("moving_", "renorm_")  # How the names of statistics begin.
 _LIMITS = ("clipnorm", "global_clipnorm", "clipvalue")
@@ -52,13 +49,13 @@ class Replicas(keras.callbacks.Callback):
     one device draws what the first of several does.
 
     Args:
-        strategy: of the model; None where there is none, and nothing to do.
+        strategy: of `tf.distribute`, the model's; None where there is none, and nothing to do.
 
     Source:
         timm's `--dist-bn reduce`, which averages once an epoch, too.
     """
 
-    def __init__(self, strategy: tf.distribute.Strategy | None) -> None:
+    def __init__(self, strategy: Any) -> None:
         super().__init__()
         self.strategy = strategy
         self.functions: tuple[Callable, Callable] | None = None
@@ -107,7 +104,7 @@ def moving_statistics(model: keras.Model) -> list[keras.Variable]:
     ]
 
 
-def _averaging(model: keras.Model, strategy: tf.distribute.Strategy) -> Callable[[], None]:
+def _averaging(model: keras.Model, strategy: Any) -> Callable[[], None]:
     import tensorflow as tf
 
     variables = moving_statistics(model)
@@ -121,7 +118,7 @@ def _averaging(model: keras.Model, strategy: tf.distribute.Strategy) -> Callable
     return _running(on_each, strategy, variables)
 
 
-def _spreading(model: keras.Model, strategy: tf.distribute.Strategy) -> Callable[[], None]:
+def _spreading(model: keras.Model, strategy: Any) -> Callable[[], None]:
     import tensorflow as tf
 
     states = [variable for variable in model.variables if variable.name == "seed_generator_state"]
@@ -139,7 +136,7 @@ def _spreading(model: keras.Model, strategy: tf.distribute.Strategy) -> Callable
 
 
 def _running(
-    on_each: Callable[[], None], strategy: tf.distribute.Strategy, variables: list[keras.Variable]
+    on_each: Callable[[], None], strategy: Any, variables: list[keras.Variable]
 ) -> Callable[[], None]:
     """A compiled function that runs another on each replica, if there is something to run it on."""
     import tensorflow as tf
@@ -152,7 +149,7 @@ def _running(
 
 
 def step_function(
-    step: Callable[[Any], dict[str, Any]], strategy: tf.distribute.Strategy
+    step: Callable[[Any], dict[str, Any]], strategy: Any
 ) -> Callable[[Any], dict[str, Any]]:
     """What `fit` and `evaluate` call for a step, on several machines.
 
@@ -179,7 +176,7 @@ def step_function(
     return everywhere
 
 
-def sum_before_clipping(optimizer: keras.Optimizer, strategy: tf.distribute.Strategy) -> None:
+def sum_before_clipping(optimizer: keras.Optimizer, strategy: Any) -> None:
     """Lets an optimizer clip the gradients of the whole batch, and scale losses by them.
 
     Keras clips what each replica has before it adds up, and gives each replica's loss scale its own

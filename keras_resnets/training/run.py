@@ -102,6 +102,7 @@ def train(
         distribute.failing_together(placement.processes, stopped),
         environment(config),
         explained(config),
+        _told_the_same(config, resume, placement),
         _held(folder, config, resume, placement),
     ):
         last = checkpoints.load_last(folder.checkpoints) if resume else None
@@ -123,11 +124,17 @@ def train(
 
 
 @contextlib.contextmanager
+def _told_the_same(config: RunConfig, resume: bool, placement: Placement) -> Iterator[None]:
+    """Nothing is begun, and no folder touched, unless all processes are to do the same."""
+    placement.require_told_the_same({"resume": resume} | resuming.told(config))
+    yield
+
+
+@contextlib.contextmanager
 def _held(
     folder: RunFolder, config: RunConfig, resume: bool, placement: Placement
 ) -> Iterator[None]:
     """The folder is this run's, and for as long as it lasts nobody else's."""
-    placement.require_told_the_same({"resume": resume} | resuming.told(config))
     if resume:
         resuming.check_same(folder, config)
     if not placement.is_main:  # The first process, which alone writes, holds it for all.
