@@ -674,7 +674,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(image_folder, tmp_path):
         (["--set", "epochs"], "set must be NAME=VALUE"),
         (["--dtype", "int8"], "dtype must be one of"),
         (
-            "--num-processes 2 --process-id 1 --coordinator localhost:9 --start-timeout 0.1".split(),
+            "--num-processes 2 --process-id 1 --coordinator h:9 --start-timeout 0.1".split(),
             "the first process must be found",
         ),
         (["--start-timeout", 0], "start_timeout must be a positive number"),
