@@ -333,6 +333,20 @@ def test_what_several_devices_cannot_do_is_refused():
         distribute.compiled(model, placement, optimizer=keras.optimizers.SGD(), loss="mse")
     with pytest.raises(ValueError, match="gradient_accumulation_steps must be left out"):
         distribute.compiled(model, placement, optimizer=sgd, loss="mse")
+    with placement.scope():
+        sgd = keras.optimizers.SGD()
+    metrics = [keras.metrics.MeanSquaredError(name="far")]
+    with pytest.raises(ValueError, match="the metric far must be made in"):
+        distribute.compiled(model, placement, optimizer=sgd, loss="mse", metrics=metrics)
+    with pytest.raises(ValueError, match="steps_per_execution and run_eagerly must be left out"):
+        distribute.compiled(model, placement, optimizer=sgd, loss="mse", run_eagerly=True)
+    with placement.scope(), pytest.raises(ValueError, match="must be called outside"):
+        distribute.compiled(model, placement, optimizer=sgd, loss="mse")
+    model = distribute.compiled(model, placement, optimizer=sgd, loss="mse")
+    with pytest.raises(ValueError, match="fit must be called in placement"):
+        model.fit(
+            np.ones((2, 2)), np.ones((2, 1)), callbacks=[distribute.Replicas(placement.strategy)]
+        )
 
 
 def test_slurms_processes_are_counted_and_their_first_is_found_later(monkeypatch):

@@ -709,6 +709,11 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(image_folder, tmp_path):
         (["--set", "epochs"], "set must be NAME=VALUE"),
         (["--dtype", "int8"], "dtype must be one of"),
         (["--num-processes", 2, "--process-id", 0, "--coordinator", "h"], "must be HOST:PORT"),
+        (
+            "--num-processes 2 --process-id 1 --coordinator h:9 --start-timeout 0.1".split(),
+            "the first process must be found",
+        ),
+        (["--start-timeout", 0], "start_timeout must be a positive number"),
         (["--num-processes", 2], "process_id"),
         (["--batch-size", 0], "batch_size must be"),
     ],

@@ -49,7 +49,7 @@ class Replicas(keras.callbacks.Callback):
     one device draws what the first of several does.
 
     Args:
-        strategy: of the model; None where there is none, and nothing to do.
+        strategy: of `tf.distribute`, the model's; None where there is none, and nothing to do.
 
     Source:
         timm's `--dist-bn reduce`, which averages once an epoch, too.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from keras_resnets.checks import require, said
 from keras_resnets.training.config import RunConfig
+from keras_resnets.training.distribute import Placement
 from keras_resnets.training.fitting import as_before
 from keras_resnets.training.run_folder import RunFolder
 
@@ -76,6 +78,13 @@ def stored_data(folder: RunFolder) -> str | None:
     path = folder / "versions.json"
     found = folder.read_json(path.name) if path.is_file() else None
     return found.get("data") if isinstance(found, dict) else None
+
+
+@contextlib.contextmanager
+def told_the_same(config: RunConfig, resume: bool, placement: Placement) -> Iterator[None]:
+    """Nothing is begun, and no folder touched, unless all processes are to do the same."""
+    placement.require_told_the_same({"resume": resume} | told(config))
+    yield
 
 
 def told(config: RunConfig) -> dict[str, Any]:

@@ -113,6 +113,7 @@ def train(
         distribute.failing_together(placement.processes, stopped),
         environment(config),
         explained(config),
+        resuming.told_the_same(config, resume, placement),
         _held(folder, config, resume, placement),
     ):
         last = checkpoints.load_last(folder.checkpoints) if resume else None
@@ -142,7 +143,6 @@ def _held(
     folder: RunFolder, config: RunConfig, resume: bool, placement: Placement
 ) -> Iterator[None]:
     """The folder is this run's, and for as long as it lasts nobody else's."""
-    placement.require_told_the_same({"resume": resume} | resuming.told(config))
     if resume:
         resuming.check_same(folder, config)
     if not placement.is_main:  # The first process, which alone writes, holds it for all.
