@@ -73,11 +73,11 @@ def preprocessor(
 
     Args:
         name: an architecture with a tag (`"resnest50d.in1k"`), or without one: then that of its
-            `"imagenet"` weights. Where no published weights are meant by that, it is timm's usual
-            one: 224x224 (32x32 for CIFAR forms), bilinear, `crop_pct` 0.875, and ImageNet's mean
-            and standard deviation. Or a mapping such as the `config.json` of a
-            repository on the Hugging Face hub, or its `"pretrained_cfg"`; what it leaves out is
-            the usual.
+            `"imagenet"` weights. Where no published weights are meant by that, it is what all of
+            them agree on, as CLIP's do, else timm's usual one: 224x224 (32x32 for CIFAR forms),
+            bilinear, `crop_pct` 0.875, and ImageNet's mean and standard deviation. Or a mapping
+            such as the `config.json` of a repository on the Hugging Face hub, or its
+            `"pretrained_cfg"`; what it leaves out is the usual.
         backend: how to resize, `"keras"` or `"pil"`; see `Preprocessor`.
         test_size: whether to take the larger test size of weights that were published with one;
             their best reported accuracy is often at that size.
@@ -119,8 +119,10 @@ def _known(name: str | os.PathLike) -> Preparation:
     """
     if isinstance(name, str) and catalog.is_known(name.partition(".")[0]):
         variant, tagged = catalog.find_tagged(name)
-        entries = [tagged] if tagged else [e for e in variant.pretrained.values() if e.imagenet]
-        return entries[0].preparation if entries else Preparation(size=variant.config.image_size)
+        entries = [tagged] if tagged else list(variant.pretrained.values())
+        stated = {e.preparation for e in entries if e.imagenet} or {e.preparation for e in entries}
+        # Without a choice, what all the published weights agree on.
+        return stated.pop() if len(stated) == 1 else Preparation(size=variant.config.image_size)
     return loading.locate(name).preparation_or_usual()
 
 

@@ -179,7 +179,7 @@ _RESNETV2 = (
     _tiny("v2-basic-same-width", "resnetv2_18", planes=(64, 64, 24, 32)),  # 64 -> 64 has none
     _tiny("v2-basic-d", "resnetv2_18d", stem_width=8),
     _tiny("v2-gn", "resnetv2_50d_gn", stem_width=32, **_BY_32),
-    _tiny("bit", "resnetv2_50x1_bit", depths=(3, 4, 6, 3), **_BY_32),  # timm fixes its depths
+    _tiny("bit", "resnetv2_50x1_bit", **_BY_32),
     _tiny("v2-silu", "resnetv2_18", act="silu"),
 )
 

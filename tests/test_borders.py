@@ -178,6 +178,7 @@ ERRORS: dict[str, Callable] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", FIRST)
 @pytest.mark.parametrize("cause", ERRORS)
 def test_what_a_library_raises_is_one_sentence(cause, command, there, tmp_path, monkeypatch):
@@ -189,6 +190,7 @@ def test_what_a_library_raises_is_one_sentence(cause, command, there, tmp_path, 
     assert left_in(tmp_path) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("cause", "words"),
     {
@@ -207,6 +209,7 @@ def test_the_sentence_says_what_happened(cause, words, there, monkeypatch):
     assert re.search(words, refusal("predict", there.image, "--model", there.model))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("error", [KeyError("x"), AttributeError("x"), AssertionError()], ids=repr)
 @pytest.mark.parametrize("command", ["predict", "train"])
 def test_a_mistake_of_this_package_keeps_its_traceback(command, error, there, monkeypatch):
@@ -229,6 +232,7 @@ DURING = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("error", DURING.values(), ids=DURING)
 def test_predicting_fails_in_one_sentence(error, there, tmp_path, monkeypatch):
     monkeypatch.setattr(predict.grad_cam, "grad_cam", raising(error))
@@ -237,12 +241,14 @@ def test_predicting_fails_in_one_sentence(error, there, tmp_path, monkeypatch):
     assert left_in(tmp_path) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("error", DURING.values(), ids=DURING)
 def test_evaluating_fails_in_one_sentence(error, there, monkeypatch):
     monkeypatch.setattr(keras.Model, "predict_on_batch", raising(error))
     refusal(*WITH_A_MODEL["evaluate"](there, there.model, None))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("error", DURING.values(), ids=DURING)
 @pytest.mark.parametrize("ending", [".onnx", ".tflite", ".xml", ""])
 def test_exporting_fails_in_one_sentence(ending, error, there, tmp_path, monkeypatch):
@@ -255,6 +261,7 @@ def test_exporting_fails_in_one_sentence(ending, error, there, tmp_path, monkeyp
     assert left_in(tmp_path) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("said", ["", "Traceback (most recent call last):\n  x\nOSError: no\n"])
 def test_a_file_that_does_not_run_is_one_sentence(said, there, tmp_path, monkeypatch):
     monkeypatch.setattr(keras.Model, "export", lambda *args, **kwargs: None)
@@ -267,6 +274,7 @@ def test_a_file_that_does_not_run_is_one_sentence(said, there, tmp_path, monkeyp
     assert left_in(tmp_path) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("error", [DURING["tensorflow"], DURING["disk"]], ids=str)
 def test_training_fails_in_one_sentence(error, there, tmp_path, monkeypatch):
     monkeypatch.setattr(keras.Model, "fit", raising(error))
@@ -287,6 +295,7 @@ NOT_WRITTEN = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("error", "words"), NOT_WRITTEN.values(), ids=NOT_WRITTEN)
 @pytest.mark.parametrize("out", ["m.safetensors", "m.keras", "m.weights.h5", "why.png"])
 def test_what_cannot_be_written_is_not_there(out, error, words, there, tmp_path, monkeypatch):
@@ -300,6 +309,7 @@ def test_what_cannot_be_written_is_not_there(out, error, words, there, tmp_path,
     assert left_in(tmp_path) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("command", "place"),
     [
@@ -372,6 +382,7 @@ MODELS: dict[str, Callable] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", WITH_A_MODEL)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_damaged_model_is_one_sentence(name, command, there, tmp_path):
@@ -382,8 +393,11 @@ def test_a_damaged_model_is_one_sentence(name, command, there, tmp_path):
     assert left_in(tmp_path) == [name]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [name for name in MODELS if not name.endswith(".keras")])
 def test_damaged_weights_of_an_architecture_are_one_sentence(name, there, tmp_path):
+    if name.endswith(".pth"):
+        pytest.importorskip("torch")
     file = tmp_path / name
     file.write_bytes(MODELS[name](there))
     text = refusal("predict", there.image, "--model", "resnet20", "--weights", file)
@@ -409,6 +423,7 @@ CONFIGS = {
 OF_IMAGES = ("a mean of text", "a list for a mapping")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "command"),
     [
@@ -435,6 +450,7 @@ def test_a_damaged_folder_is_one_sentence(name, command, there, tmp_path):
 NO_JSON = [b"{nope", b"\xff\xfe", b"[" * 99999]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("content", [*NO_JSON, b"3"])
 def test_weights_of_classes_that_are_no_json_are_one_sentence(content, there, tmp_path):
     file = tmp_path / "balance.json"
@@ -445,6 +461,7 @@ def test_weights_of_classes_that_are_no_json_are_one_sentence(content, there, tm
     assert left_in(tmp_path) == ["balance.json"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("file", "content"),
     [
@@ -527,6 +544,7 @@ DATA: dict[str, Callable] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", ["evaluate", "train", "bench-data"])
 @pytest.mark.parametrize("make", DATA.values(), ids=DATA)
 def test_damaged_data_is_one_sentence(make, command, there, tmp_path):
@@ -573,6 +591,7 @@ IMAGES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("make", IMAGES.values(), ids=IMAGES)
 def test_a_damaged_image_is_one_sentence(make, there, tmp_path):
     image = tmp_path / "x.png"
@@ -582,6 +601,7 @@ def test_a_damaged_image_is_one_sentence(make, there, tmp_path):
     assert left_in(tmp_path) == ["x.png"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "error",
     [
@@ -602,6 +622,7 @@ def test_whatever_pil_raises_is_one_sentence(error, there, monkeypatch):
     assert str(there.image) in text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", WITH_A_MODEL)
 @pytest.mark.parametrize(
     "throw",

@@ -58,6 +58,7 @@ def outputs(model: keras.Model, images=IMAGES) -> np.ndarray:
     return model.predict_on_batch(images)
 
 
+@pytest.mark.long
 def test_every_family_has_its_kind():
     """A family without one would be tried by nothing but parity."""
     older = {"ResNeXt", "ResNeSt", "ReXNet"}
@@ -109,6 +110,7 @@ def test_another_classifier_keeps_the_backbone_and_what_was_trained_in_front(kin
     assert kr.reset_classifier(model, 4).output_shape == (None, 4)
 
 
+@pytest.mark.long
 @every_kind
 def test_it_is_frozen_up_to_a_stage(kind):
     model = tiny(kind)
@@ -124,6 +126,7 @@ def test_it_is_frozen_up_to_a_stage(kind):
     assert {"P2", "P1"} <= set(kr.feature_levels(model)), variant
 
 
+@pytest.mark.long
 @every_kind
 def test_its_levels_have_their_strides_and_channels(kind):
     model = tiny(kind)
@@ -136,6 +139,7 @@ def test_its_levels_have_their_strides_and_channels(kind):
         assert feature_map.shape == (2, size, size, levels[name].channels)
 
 
+@pytest.mark.long
 @every_kind
 def test_it_is_folded_or_says_which_norm_cannot_be(kind):
     model = tiny(kind)
@@ -152,6 +156,7 @@ def test_it_is_folded_or_says_which_norm_cannot_be(kind):
     assert not any(isinstance(layer, StandardizedConv2D) for layer in folded.layers)
 
 
+@pytest.mark.long
 @every_kind
 def test_grad_cam_sees_where_its_classes_come_from(kind):
     # Of several classes, for nothing may speak for one.
@@ -189,6 +194,7 @@ def test_remat_changes_no_value(kind):
         np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.long
 def test_a_clip_tower_returns_an_embedding_unless_asked_for_classes():
     variant, changes = KINDS["clip"]
     embedding = kr.create_model(variant, weights=None, **changes)
@@ -199,6 +205,7 @@ def test_a_clip_tower_returns_an_embedding_unless_asked_for_classes():
     assert kr.create_model("resnet50_clip_gap", weights=None, **SMALL).output_shape == (None, 64)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("grid", [(4, 4), (3, 7), (8, 8), (11, 5)])
 def test_positions_are_resampled_as_pillow_does(grid):
     """The two are independent: matrices here, C there."""

@@ -985,4 +985,4 @@ def test_the_command_names_the_extra_before_a_model_is_loaded(tmp_path, monkeypa
     arguments = ["export", str(tmp_path / "net.onnx"), "--model", "no-such-model"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 1
-    assert "keras-resnets[export]" in result.stderr
+    assert "keras-resnets[tensorflow,export]" in result.stderr

@@ -19,6 +19,7 @@ from keras_resnets.training.run import train
 # Time --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("50m", 3000), ("90s", 90), ("1h30m", 5400), ("2h", 7200), ("1h1m1s", 3661), (None, None)],
@@ -27,12 +28,14 @@ def test_times_are_hours_minutes_and_seconds(text, seconds):
     assert tiny_config(time_budget=text).seconds == seconds
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("text", ["50", "", "0m", "m", "30m1h", "-5m", "an hour", "1.5h"])
 def test_other_times_are_refused(text):
     with pytest.raises(ValueError, match="time_budget must be hours, minutes and seconds"):
         tiny_config(time_budget=text)
 
 
+@pytest.mark.long
 def test_a_stretched_recipe_keeps_the_shape_of_its_schedule():
     recipe = dataclasses.replace(find_recipe("resnet"), warmup_epochs=5)
     half, twice = recipe.stretched(60), recipe.stretched(240)
@@ -55,6 +58,7 @@ def measured(monkeypatch):
     return asked
 
 
+@pytest.mark.long
 def test_the_schedule_is_fitted_to_the_time_and_measured_once(measured, tmp_path, monkeypatch):
     """Of 300 s 10 are for the evaluation, and an epoch takes 100 and a tenth: there are two."""
     config = tiny_config(
@@ -77,6 +81,7 @@ def test_the_schedule_is_fitted_to_the_time_and_measured_once(measured, tmp_path
         train(dataclasses.replace(config, time_budget="4m"), tmp_path / "run", resume=True)
 
 
+@pytest.mark.long
 def test_a_time_shorter_than_an_epoch_is_refused(measured, tmp_path):
     config = tiny_config(changes=ONE_BLOCK, time_budget="90s")
     with pytest.raises(ValueError, match=r"time_budget must be enough for an epoch.* 100 s.*'90s'"):
@@ -84,6 +89,7 @@ def test_a_time_shorter_than_an_epoch_is_refused(measured, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_a_run_whose_time_is_up_ends_with_an_evaluation(measured, tmp_path, monkeypatch):
     """Epochs that turn out slower than the trial: another one would be too much."""
     config = tiny_config(changes={**ONE_BLOCK, "epochs": 100}, time_budget="6m40s")
@@ -94,6 +100,7 @@ def test_a_run_whose_time_is_up_ends_with_an_evaluation(measured, tmp_path, monk
     assert {"evaluation.json", "report.md"} <= names(result.folder.path)
 
 
+@pytest.mark.long
 def test_time_is_left_while_another_epoch_fits():
     history = [{"seconds": 30.0}]
     now = time.monotonic()
@@ -104,6 +111,7 @@ def test_time_is_left_while_another_epoch_fits():
     assert not fitting.TimeLeft(None, now - 1e6, 0.0).is_up(history)
 
 
+@pytest.mark.long
 def test_a_trial_measures_what_an_epoch_takes(tmp_path):
     """The numbers are the machine's; that they are told apart is what can be tested."""
     facts = plan(tiny_config(changes={**ONE_BLOCK, "epochs": 9}, time_budget="10h"))
@@ -118,6 +126,7 @@ def test_a_trial_measures_what_an_epoch_takes(tmp_path):
 # Memory ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("holds", "unit", "most", "found"),
     [
@@ -164,6 +173,7 @@ def small_device(monkeypatch):
     monkeypatch.setattr(keras.Model, "fit", fit)
 
 
+@pytest.mark.long
 def test_a_batch_is_the_largest_that_the_device_holds(small_device, tmp_path):
     config = tiny_config(changes={**ONE_BLOCK, "epochs": 1, "batch_size": "auto"})
     result = train(config, tmp_path / "run")
@@ -177,6 +187,7 @@ def test_a_batch_is_the_largest_that_the_device_holds(small_device, tmp_path):
     train(config, tmp_path / "run", resume=True)
 
 
+@pytest.mark.long
 def test_other_errors_of_a_trial_are_no_want_of_memory(monkeypatch, tmp_path):
     monkeypatch.setattr(fitting, "reports_memory", lambda: True)
 
@@ -188,6 +199,7 @@ def test_other_errors_of_a_trial_are_no_want_of_memory(monkeypatch, tmp_path):
         train(tiny_config(changes={**ONE_BLOCK, "batch_size": "auto"}), tmp_path / "run")
 
 
+@pytest.mark.long
 def test_a_device_that_holds_nothing_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(fitting, "reports_memory", lambda: True)
 
@@ -199,6 +211,7 @@ def test_a_device_that_holds_nothing_is_named(monkeypatch, tmp_path):
         train(tiny_config(changes={**ONE_BLOCK, "batch_size": "auto"}), tmp_path / "run")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("size", "message"),
     [

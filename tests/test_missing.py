@@ -62,6 +62,7 @@ def images(tmp_path_factory):
 
 
 def test_without_tensorflow_commands_that_read_data_or_export_say_what_brings_it(images, tmp_path):
+    pytest.importorskip("jax")  # Keras' backend "numpy" needs it.
     commands = {
         "train": ["train", "--data", f"folder:{images}", "--out", str(tmp_path / "run")],
         "dry run": ["train", "--data", "digits", "--out", str(tmp_path / "run"), "--dry-run"],

@@ -51,6 +51,7 @@ def cross_entropy(targets, logits, loss: str) -> float:
     return -(targets * np.log(p)).sum(1).mean()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_loss_is_its_formula_and_that_of_validation_is_about_labels_alone(loss, teacher):
     share, temperature = 0.3, 4.0
@@ -101,6 +102,7 @@ def test_a_student_comes_to_say_what_its_teacher_says(monkeypatch, tmp_path):
     assert said == pytest.approx(np.stack([taught] * 3), abs=0.1)  # At first a third each.
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("activation", ["linear", "softmax", "sigmoid"])
 def test_a_teachers_logits_are_in_the_order_of_the_data_whatever_it_ends_in(activation, tmp_path):
     examples = data.load(f"folder:{write_pictures(tmp_path, 9)}", "all")
@@ -111,6 +113,7 @@ def test_a_teachers_logits_are_in_the_order_of_the_data_whatever_it_ends_in(acti
     assert logits - logits[:, 2:] == pytest.approx(np.array([[4.0, 2.0, 0.0]] * 2), abs=1e-4)
 
 
+@pytest.mark.long
 def test_nothing_of_a_teacher_stays_in_a_run(teacher, tmp_path):
     plain = train(tiny_config(changes=BRIEF), tmp_path / "plain")
     config = tiny_config(changes=BRIEF, teacher=str(teacher))
@@ -125,6 +128,7 @@ def test_nothing_of_a_teacher_stays_in_a_run(teacher, tmp_path):
     assert plan(config)["parameters"] == plan(tiny_config(changes=BRIEF))["parameters"]
 
 
+@pytest.mark.long
 def test_a_run_with_a_teacher_goes_on_as_if_it_had_not_been_stopped(teacher, tmp_path, monkeypatch):
     config = tiny_config(teacher=str(teacher), changes={**ONE_BLOCK, "epochs": 2})
     whole = train(config, tmp_path / "whole")
@@ -140,6 +144,7 @@ def test_a_run_with_a_teacher_goes_on_as_if_it_had_not_been_stopped(teacher, tmp
         assert one[name] == pytest.approx(other[name], abs=1e-5), name
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("options", "message"),
     [

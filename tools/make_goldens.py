@@ -61,7 +61,7 @@ except RuntimeError as error:
 from deterministic import random_images, random_state, sample_positions  # noqa: E402
 from nets import CASES, Case, size_key  # noqa: E402
 from reference_nets import REFERENCES, Reference, use_small_stem  # noqa: E402
-from timm.layers import AttentionPool2d, SEModule  # noqa: E402
+from timm.layers import AttentionPool2d, SEModule, StdConv2d  # noqa: E402
 from timm.models import byobnet  # noqa: E402
 from timm.models.resnetv2 import ResNetV2  # noqa: E402
 from timm.models.rexnet import RexNet  # noqa: E402
@@ -164,8 +164,6 @@ def with_resnetv2_widths(variant: str, given: dict[str, Any]) -> dict[str, Any]:
         return given
     basic = variant.removesuffix("d") in ("resnetv2_18", "resnetv2_34")
     given["planes"] = [planes * (1 if basic else 4) for planes in given["planes"]]
-    if variant.endswith("_bit"):
-        del given["depths"]  # They are fixed in timm.
     if "stem_width" in given:
         deep = variant.removesuffix("_gn").endswith(("d", "t"))
         given["stem_chs"] = given.pop("stem_width") * (2 if deep else 1)
@@ -176,7 +174,13 @@ def create_torch_model(case: Case) -> nn.Module:
     """Build a case's PyTorch network, edited where timm has no option for what ours does."""
     if case.reference:
         return REFERENCES[case.variant].create(**case.timm)
-    model = timm.create_model(case.variant, **timm_keywords(case))
+    keywords = timm_keywords(case)
+    if case.variant.endswith("_bit") and case.changes:
+        # timm's builder fixes the depths, so this is what it does beside that.
+        standardized = partial(StdConv2d, eps=1e-8)
+        model = ResNetV2(stem_type="fixed", conv_layer=standardized, **keywords)
+    else:
+        model = timm.create_model(case.variant, **keywords)
     if case.changes.get("small_inputs", False):
         remove_first_strides(model)
     if not case.changes.get("residual", True):

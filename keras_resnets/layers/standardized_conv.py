@@ -38,7 +38,9 @@ class StandardizedConv2D(keras.layers.Conv2D):
         arXiv:1912.11370) in timm.
     """
 
-    def __init__(self, filters, kernel_size, *, epsilon: float = 1e-8, **kwargs):
+    def __init__(
+        self, filters: int, kernel_size: int | tuple[int, int], *, epsilon: float = 1e-8, **kwargs
+    ):
         super().__init__(filters, kernel_size, **kwargs)
         if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float)) or not epsilon > 0:
             raise ValueError(f"epsilon must be a positive number. Received: epsilon={epsilon!r}")
