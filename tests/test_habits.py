@@ -45,6 +45,7 @@ NUMPY_ARGUMENTS = {
 NO_NUMBERS = {"weights", "input_tensor"}
 
 
+@pytest.mark.long
 def test_every_argument_of_the_builder_is_tried_with_numpys_values():
     arguments = set(inspect.signature(kr.Variant.__call__).parameters) - {"self", "config_changes"}
     assert arguments == set(NUMPY_ARGUMENTS) | NO_NUMBERS
@@ -58,6 +59,7 @@ def as_python(value):
     return value.item() if isinstance(value, np.generic) else value
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("argument", "value"),
     [(key, value) for key, values in NUMPY_ARGUMENTS.items() for value in values],
@@ -74,6 +76,7 @@ def test_numpys_numbers_build_what_pythons_do_and_are_saved(argument, value):
 FAMILIES = {type(variant.config): name for name, variant in catalog.variants().items()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("as_numpy", [np.asarray, lambda value: np.asarray(value)[()]])
 @pytest.mark.parametrize("name", FAMILIES.values(), ids=[kind.__name__ for kind in FAMILIES])
 def test_numpys_numbers_are_fields_of_every_familys_configuration(name, as_numpy, monkeypatch):
@@ -96,6 +99,7 @@ def test_numpys_numbers_are_fields_of_every_familys_configuration(name, as_numpy
     json.dumps([getattr(seen[0], field) for field in numbers])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "value", [np.float64(7.0), np.array([7, 8]), np.nan, np.array("7"), np.array([[7]])], ids=repr
 )
@@ -117,6 +121,7 @@ LAYERS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", LAYERS)
 def test_numpys_numbers_are_arguments_of_layers_and_are_saved(name):
     layer = getattr(kr.layers, name)(**LAYERS[name])
@@ -124,6 +129,7 @@ def test_numpys_numbers_are_arguments_of_layers_and_are_saved(name):
     assert type(layer).from_config(config).get_config() == layer.get_config()
 
 
+@pytest.mark.long
 def test_numpys_numbers_are_taken_elsewhere_too():
     model = tiny(classes=3)
     assert kr.reset_classifier(model, np.int64(5)).output_shape == (None, 5)
@@ -141,6 +147,7 @@ def test_numpys_numbers_are_taken_elsewhere_too():
 # The order of axes --------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["resnet50", "resnet20", "rexnet_100"])
 @pytest.mark.parametrize("shape", [(3, 224, 224), (1, 64, 64), (4, 96, 64), (3, 32, 32)])
 def test_channels_in_front_are_told_the_order_of_axes(shape, name):
@@ -151,6 +158,7 @@ def test_channels_in_front_are_told_the_order_of_axes(shape, name):
         kr.create_model(name, weights=None, input_tensor=keras.Input(shape))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shape", [(3, 224, 224), (16, 16, 3), (224, 224, 3), None])
 def test_the_data_format_is_looked_at_before_the_shape(shape):
     """A shape is right or wrong by it."""
@@ -165,6 +173,7 @@ def test_the_data_format_is_looked_at_before_the_shape(shape):
 # The signature of keras.applications --------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("builder", [keras.applications.ResNet50, keras.applications.ConvNeXtTiny])
 def test_the_first_arguments_are_those_of_keras_applications(builder):
     theirs = [name for name in inspect.signature(builder).parameters if name != "name"][:7]
@@ -175,6 +184,7 @@ def test_the_first_arguments_are_those_of_keras_applications(builder):
     assert ours[7] == list(inspect.signature(keras.applications.ResNet50).parameters)[7] == "name"
 
 
+@pytest.mark.long
 def test_eight_arguments_by_their_place_are_those_of_keras_applications():
     model = kr.ResNet50(True, None, None, (64, 64, 3), "max", 10, "sigmoid", "mine")
     assert (model.name, model.output_shape) == ("mine", (None, 10))
@@ -183,6 +193,7 @@ def test_eight_arguments_by_their_place_are_those_of_keras_applications():
     assert backbone.output_shape == (None, 2048)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("function", ["preprocess_input", "decode_predictions"])
 def test_functions_beside_the_models_take_what_keras_applications_do(function):
     theirs = inspect.signature(getattr(keras.applications.resnet, function)).parameters
@@ -191,6 +202,7 @@ def test_functions_beside_the_models_take_what_keras_applications_do(function):
     assert [p.default for p in ours.values()][1:] == [p.default for p in theirs.values()][1:]
 
 
+@pytest.mark.long
 def test_another_data_format_is_refused_by_its_name():
     images = np.zeros((1, 8, 8, 3), "uint8")
     for same in (dict(), dict(data_format=None), dict(data_format="channels_last")):
@@ -201,12 +213,14 @@ def test_another_data_format_is_refused_by_its_name():
         kr.preprocess_input(images, data_format="channels_first")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pooling", ["", "none", "None", "average"])
 def test_a_pooling_that_is_none_is_refused_by_its_rule(pooling):
     with pytest.raises(ValueError, match='pooling must be None, "avg" or "max"'):
         tiny(pooling=pooling)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("wrong", "meant"),
     {
@@ -277,6 +291,7 @@ CLASSIFIERS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("make", CLASSIFIERS)
 def test_another_classifier_stands_on_the_same_backbone(make):
     model, images = make(), random_images(2, 32, 32, 3)
@@ -292,6 +307,7 @@ def test_another_classifier_stands_on_the_same_backbone(make):
     assert logits.layers[-1].activation is keras.activations.linear
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("make", CLASSIFIERS)
 def test_no_classifier_leaves_the_pre_logits(make):
     model, images = make(), random_images(2, 32, 32, 3)
@@ -304,6 +320,7 @@ def test_no_classifier_leaves_the_pre_logits(make):
     np.testing.assert_allclose(activation(scores), values(model, images), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.long
 def test_another_classifier_is_saved_trained_and_replaced_again(tmp_path):
     model = kr.reset_classifier(of_the_package(), 7)
     model.compile("sgd", "sparse_categorical_crossentropy")
@@ -314,6 +331,7 @@ def test_another_classifier_is_saved_trained_and_replaced_again(tmp_path):
     assert list(kr.feature_levels(model)) == list(kr.feature_levels(of_the_package()))
 
 
+@pytest.mark.long
 def test_a_model_of_half_precision_and_one_that_remats_stay_so():
     model = tiny(classes=4, remat=True)
     assert type(kr.reset_classifier(model, 2)) is type(model)
@@ -335,6 +353,7 @@ def nested() -> keras.Model:
     return keras.Sequential([keras.Input((32, 32, 3)), layers.Rescaling(2.0), of_the_package()])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -351,6 +370,7 @@ def test_a_model_without_a_classifier_of_its_own_is_told_so(make, message):
         kr.reset_classifier(make(), 5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("classes", [-1, 1.5, "5", True, None, np.float32(5)])
 def test_what_is_no_number_of_classes_is_refused(classes):
     with pytest.raises(ValueError, match="classes must be an int from 0 up"):
@@ -360,6 +380,7 @@ def test_what_is_no_number_of_classes_is_refused(classes):
 # What tab completion shows ------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_package_shows_its_public_names_and_nothing_else():
     assert dir(kr) == sorted([*kr.__all__, "__version__"])
     modules = [name for name in dir(kr) if inspect.ismodule(getattr(kr, name))]
@@ -370,18 +391,21 @@ def test_the_package_shows_its_public_names_and_nothing_else():
     assert len(set(kr.__all__)) == len(kr.__all__)
 
 
+@pytest.mark.long
 def test_a_star_import_brings_what_is_shown():
     namespace: dict = {}
     exec("from keras_resnets import *", namespace)
     assert set(namespace) - {"__builtins__"} == set(kr.__all__)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["catalog", "checks", "loading", "models", "training", "weights"])
 def test_rooms_of_the_package_are_not_shown_and_can_be_imported(name):
     assert name not in dir(kr)
     assert inspect.ismodule(__import__(f"keras_resnets.{name}", fromlist=["x"]))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("namespace", [kr.layers], ids=["layers"])
 def test_namespaces_show_classes_alone(namespace):
     shown = [name for name in dir(namespace) if not name.startswith("_")]

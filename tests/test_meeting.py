@@ -38,6 +38,7 @@ def met(*processes: dict, timeout: float = 20) -> list:
     return results
 
 
+@pytest.mark.long
 def test_all_learn_where_all_are():
     *results, coordinator = met({}, {"address": "there:1"}, {})
     assert results[0] == results[1] == results[2]
@@ -47,12 +48,14 @@ def test_all_learn_where_all_are():
     assert int(port) > 0
 
 
+@pytest.mark.long
 def test_the_port_is_free_afterwards():
     *_, coordinator = met({}, {})
     with socket.create_server(("127.0.0.1", int(coordinator.rpartition(":")[2]))):
         pass
 
 
+@pytest.mark.long
 def test_what_was_told_differently_is_said_to_all():
     versions = [{"keras": "3.14"}, {"keras": "3.15"}, {"keras": "3.14"}]
     *results, _ = met(*({"told": told} for told in versions))
@@ -61,6 +64,7 @@ def test_what_was_told_differently_is_said_to_all():
         assert "keras: '3.14' in process 0, 2, '3.15' in process 1" in str(error)
 
 
+@pytest.mark.long
 def test_another_number_of_processes_is_told_differently():
     *results, _ = met({}, {"count": 3}, timeout=5)
     for error in results:
@@ -68,11 +72,13 @@ def test_another_number_of_processes_is_told_differently():
         assert "number of processes: 2 in process 0, 3 in process 1" in str(error)
 
 
+@pytest.mark.long
 def test_two_with_the_same_number_are_refused():
     *results, _ = met({}, {}, {"index": 1}, timeout=3)
     assert all("process_id=1 from two processes" in str(error) for error in results)
 
 
+@pytest.mark.long
 def test_one_that_never_starts_is_named_to_those_that_wait():
     *results, _ = met({"count": 3}, {"count": 3}, timeout=2)
     for error in results:
@@ -81,11 +87,13 @@ def test_one_that_never_starts_is_named_to_those_that_wait():
         assert "Missing: process 2." in str(error)
 
 
+@pytest.mark.long
 def test_a_first_that_never_starts_is_not_waited_for_for_ever():
     with pytest.raises(TimeoutError, match="the first process must be found at its address"):
         meeting.meet(1, 2, free_address(), told={}, timeout=1)
 
 
+@pytest.mark.long
 def test_a_port_that_is_taken_is_said():
     with (
         socket.create_server(("", 0)) as server,
@@ -94,6 +102,7 @@ def test_a_port_that_is_taken_is_said():
         meeting.meet(0, 2, f"localhost:{server.getsockname()[1]}", told={}, timeout=1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("noise", [b"", b"GET / HTTP/1.1\n", b'{"index": 1}\n', b"[1]\n"])
 def test_what_is_no_message_is_passed_over(noise):
     coordinator = free_address()
@@ -116,6 +125,7 @@ def test_what_is_no_message_is_passed_over(noise):
     assert found == [other]
 
 
+@pytest.mark.long
 def test_what_does_not_end_in_time_is_ended_with_a_message():
     code = """
 import time

@@ -49,6 +49,7 @@ def answers(images=300, classes=5, seed=0, steps=20) -> tuple[np.ndarray, np.nda
 # Measures ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("steps", [0, 3, 20])
 @pytest.mark.parametrize("seed", range(3))
 def test_average_precision_is_that_of_scikit_learn(steps, seed):
@@ -60,6 +61,7 @@ def test_average_precision_is_that_of_scikit_learn(steps, seed):
     assert average_precision(np.ones(4), np.arange(4)) == 1.0
 
 
+@pytest.mark.long
 def test_the_table_of_thresholds_is_that_of_scikit_learn():
     labels, probabilities = answers()
     evaluation = MultiLabelEvaluation(tuple("abcde"), labels, probabilities, 0.35, ())
@@ -120,6 +122,7 @@ def test_class_weights_multiply_the_part_of_their_class():
     assert float(found) == pytest.approx((parts @ weights).mean(), rel=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("rows", "best"),
     [
@@ -158,6 +161,7 @@ def finished(tmp_path_factory):
     return train(config, tmp_path_factory.mktemp("runs") / "run")
 
 
+@pytest.mark.long
 def test_a_run_reports_mean_average_precision_and_thresholds(finished):
     assert isinstance(finished.evaluation, MultiLabelEvaluation)
     assert {"thresholds.png", "worst.png", "curves.png"} <= names(finished.folder.path)
@@ -175,6 +179,7 @@ def test_a_run_reports_mean_average_precision_and_thresholds(finished):
     ).tolist()
 
 
+@pytest.mark.long
 def test_what_is_measured_in_the_best_epoch_is_what_is_evaluated(finished):
     best = callbacks.best_epoch(finished.history)
     row = finished.history[best - 1]
@@ -185,6 +190,7 @@ def test_what_is_measured_in_the_best_epoch_is_what_is_evaluated(finished):
     assert found == pytest.approx(of_equals(evaluation.labels, logits), abs=1e-3)
 
 
+@pytest.mark.long
 def test_the_files_of_a_run_say_that_images_have_several_labels(finished, tmp_path):
     whole = locate(str(finished.folder)).build_classifier()
     images = SEVERAL["validation"][0].repeat(2, 1).repeat(2, 2)[:, :32, :32]
@@ -222,6 +228,7 @@ def test_a_run_of_several_labels_stopped_within_an_epoch_ends_as_if_it_had_not(
         assert first[name] == pytest.approx(second[name], abs=1e-5), name
 
 
+@pytest.mark.long
 def test_mixtures_have_the_labels_of_both_by_their_shares():
     config = tiny_config(data=SEVERAL, changes={**ONE_BLOCK, **BRIEF, "mixup": 0.4})
     run = Run(config, distribute.Placement())
@@ -230,6 +237,7 @@ def test_mixtures_have_the_labels_of_both_by_their_shares():
     assert seen.sum(1).max() > 1.5  # Not shares of one label.
 
 
+@pytest.mark.long
 def test_weights_of_classes_do_not_come_with_the_images():
     """An image of three labels would count three times, and one of none not at all."""
     config = tiny_config(
@@ -241,6 +249,7 @@ def test_weights_of_classes_do_not_come_with_the_images():
     assert run.model.loss.class_weights == (1.0, 2.0, 3.0)
 
 
+@pytest.mark.long
 def test_data_of_one_label_may_be_trained_so_too():
     config = tiny_config(changes={**ONE_BLOCK, **BRIEF, "label_smoothing": 0.2})
     run = Run(config, distribute.Placement())
@@ -248,6 +257,7 @@ def test_data_of_one_label_may_be_trained_so_too():
     np.testing.assert_allclose(np.sort(targets, 1), [[0.1, 0.1, 0.9]] * 8, rtol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
 def test_other_losses_are_refused_where_images_have_several_labels(loss, tmp_path):
     config = tiny_config(data=SEVERAL, changes={"loss": loss})
@@ -256,6 +266,7 @@ def test_other_losses_are_refused_where_images_have_several_labels(loss, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_the_command_takes_the_loss_as_an_option(tmp_path):
     rows = [f"{i}.png,{'a|b' if i % 2 else 'b'}" for i in range(20)]
     for i, image in enumerate(pictures(20)[0]):
@@ -287,6 +298,7 @@ def constant(*logits: float, threshold=None, activation="linear") -> Classifier:
     return Classifier(model, Preparation(size=24, crop_pct=1.0), None, threshold)
 
 
+@pytest.mark.long
 def test_logits_of_several_labels_become_probabilities_one_by_one():
     images = np.zeros((1, 24, 24, 3))
     np.testing.assert_allclose(
@@ -296,6 +308,7 @@ def test_logits_of_several_labels_become_probabilities_one_by_one():
     )
 
 
+@pytest.mark.long
 def test_a_model_of_one_class_is_refused_where_images_have_several_labels():
     examples = data.load(SEVERAL, "validation")
     with pytest.raises(ValueError, match=r"must say of each class by itself.*softmax"):
@@ -304,6 +317,7 @@ def test_a_model_of_one_class_is_refused_where_images_have_several_labels():
     assert (found.threshold, found.count) == (0.5, 9)
 
 
+@pytest.mark.long
 def test_classes_that_the_data_lacks_are_not_asked_about():
     examples = data.load({"train": (SEVERAL["train"][0][:-1], np.arange(23) % 2)}, "all")
     found = evaluate.evaluate(constant(0.0, 1.0, 2.0, threshold=0.5), examples, batch_size=4)
@@ -317,6 +331,7 @@ def photo(tmp_path):
     return tmp_path / "photo.png"
 
 
+@pytest.mark.long
 def test_predictions_are_all_labels_that_reach_the_threshold(finished, photo):
     [every] = predict.predict([photo], finished.folder.path, top=3)
     values = [score.probability for score in every.classes]
@@ -330,6 +345,7 @@ def test_predictions_are_all_labels_that_reach_the_threshold(finished, photo):
     assert (code, text.splitlines()[1]) == (0, f"no label reaches {high:g}")
 
 
+@pytest.mark.long
 def test_a_threshold_is_for_several_labels(finished, photo, tmp_path):
     one = train(tiny_config(changes={**ONE_BLOCK, "epochs": 1}), tmp_path / "run").folder
     for command in (("predict", photo), ("export", tmp_path / "model.onnx")):

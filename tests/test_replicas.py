@@ -133,6 +133,7 @@ def on_two_replicas(out: str) -> None:
     Path(out, "found.json").write_text(json.dumps(found))
 
 
+@pytest.mark.long
 @on_tensorflow
 def test_statistics_that_are_saved_are_the_mean_over_replicas_and_draws_differ(tmp_path):
     found = result_of(on_two_replicas, tmp_path)

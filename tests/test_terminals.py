@@ -52,6 +52,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_terminal_is_too_narrow(command, run, images):
     arguments = COMMANDS[command](run, images)
@@ -61,6 +62,7 @@ def test_no_terminal_is_too_narrow(command, run, images):
         assert printed(columns, *arguments) == wide
 
 
+@pytest.mark.long
 def test_a_table_has_the_numbers_that_the_json_has(run, images):
     arguments = ["predict", next(images.rglob("*.png")), "--model", run]
     (prediction,) = json.loads(printed(20, *arguments, "--json"))
@@ -79,6 +81,7 @@ def test_a_table_has_the_numbers_that_the_json_has(run, images):
         ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("columns", [1, 20, 80])
 def test_the_report_of_an_export_is_whole(columns, run, tmp_path, monkeypatch):
     compared = Comparison(

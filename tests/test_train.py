@@ -274,6 +274,7 @@ def test_a_run_stopped_while_it_validates_measures_that_epoch_first(
     resumed_equals(finished, config, tmp_path / "run")
 
 
+@pytest.mark.long
 def test_a_run_goes_on_elsewhere_and_without_the_file_that_it_started_from(tmp_path, monkeypatch):
     start = kr.create_model("resnet20", weights=None, classes=3, **TINY)
     half = dict(mean=[0.5, 0.4, 0.3], std=[0.5, 0.6, 0.7], input_size=[3, 32, 32])
@@ -434,6 +435,7 @@ def test_a_folder_that_holds_something_is_left_alone(finished, tmp_path):
         train(tiny_config(), tmp_path, resume=True)
 
 
+@pytest.mark.long
 def test_patience_ends_a_run_that_gets_no_better(tmp_path, monkeypatch):
     monkeypatch.setattr(callbacks, "best_epoch", lambda history: 1)
     monkeypatch.setattr(run_module, "best_epoch", lambda history: 1)
@@ -654,6 +656,7 @@ def test_a_folder_of_images_is_learned_and_evaluated(image_folder, tmp_path):
     assert "--resume stands alone" in text
 
 
+@pytest.mark.long
 def test_records_are_trained_on_and_resumed(tmp_path):
     """What can only be read from its beginning; a run's usual seed is 0."""
     spec, options = write_records(tmp_path, np.arange(40) % 2), ("--image-size", 16, "--epochs", 2)
