@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_resnets.checks import as_plain, require_count
+
 
 @keras.saving.register_keras_serializable(package="keras_resnets")
 class PositionedTokens(keras.layers.Layer):
@@ -37,9 +39,8 @@ class PositionedTokens(keras.layers.Layer):
 
     def __init__(self, grid: int, **kwargs):
         super().__init__(**kwargs)
-        if isinstance(grid, bool) or not isinstance(grid, int) or grid < 1:
-            raise ValueError(f"grid must be a positive int. Received: grid={grid!r}")
-        self.grid = grid
+        require_count(grid=grid)
+        self.grid = as_plain(grid)
 
     def build(self, input_shape):
         channels = input_shape[-1]
@@ -130,9 +131,8 @@ class HeadsAttention(keras.layers.Layer):
 
     def __init__(self, head_dim: int, **kwargs):
         super().__init__(**kwargs)
-        if isinstance(head_dim, bool) or not isinstance(head_dim, int) or head_dim < 1:
-            raise ValueError(f"head_dim must be a positive int. Received: head_dim={head_dim!r}")
-        self.head_dim = head_dim
+        require_count(head_dim=head_dim)
+        self.head_dim = as_plain(head_dim)
 
     def build(self, input_shape):
         channels = input_shape[0][-1]

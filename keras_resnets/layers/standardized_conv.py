@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_resnets.checks import as_plain, require_positive
+
 
 @keras.saving.register_keras_serializable(package="keras_resnets")
 class StandardizedConv2D(keras.layers.Conv2D):
@@ -42,9 +44,8 @@ class StandardizedConv2D(keras.layers.Conv2D):
         self, filters: int, kernel_size: int | tuple[int, int], *, epsilon: float = 1e-8, **kwargs
     ):
         super().__init__(filters, kernel_size, **kwargs)
-        if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float)) or not epsilon > 0:
-            raise ValueError(f"epsilon must be a positive number. Received: epsilon={epsilon!r}")
-        self.epsilon = epsilon
+        require_positive(epsilon=epsilon)
+        self.epsilon = as_plain(epsilon)
 
     def convolution_op(self, inputs, kernel):
         return super().convolution_op(inputs, self.standardized(kernel))

@@ -156,6 +156,28 @@ def act(x: KerasTensor, function: str = "relu", *, name: str) -> KerasTensor:
     return layers.Activation(function, name=keras_name(name))(x)
 
 
+def conv_norm(
+    x: KerasTensor,
+    filters: int,
+    kernel_size: int,
+    stride: int = 1,
+    *,
+    dilation: int = 1,
+    groups: int = 1,
+    norm: Norm = batch_norm,
+    gamma: str = "ones",
+    activation: str | None = None,
+    name: str,
+) -> KerasTensor:
+    """Convolution, norm and perhaps activation under the names of timm's `ConvNormAct`.
+
+    They are `NAME.conv`, `NAME.bn` and `NAME.act`.
+    """
+    x = conv(x, filters, kernel_size, stride, dilation=dilation, groups=groups, name=f"{name}.conv")
+    x = norm(x, gamma=gamma, name=f"{name}.bn")
+    return x if activation is None else act(x, activation, name=f"{name}.act")
+
+
 # Pooling -----------------------------------------------------------------------------------------
 
 

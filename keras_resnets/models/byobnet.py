@@ -24,7 +24,6 @@ from keras_resnets.models.residual import (
     Shortcut,
     Stem,
     StemPool,
-    conv_norm,
 )
 
 
@@ -52,16 +51,19 @@ class Bottleneck:
         self, x: KerasTensor, planes: int, context: BlockContext, config: ByobConfig, name: str
     ) -> KerasTensor:
         groups = planes // self.group_size if self.group_size else 1
-        y = conv_norm_act(x, planes, 1, config=config, name=f"{name}.conv1_1x1")
+        y = blocks.conv_norm(
+            x, planes, 1, norm=config.norm, activation=config.act, name=f"{name}.conv1_1x1"
+        )
         y = spatial_conv(y, planes, context, config, groups=groups, name=f"{name}.conv2_kxk")
         if self.convolutions == 2:
-            y = conv_norm_act(
+            y = blocks.conv_norm(
                 y,
                 planes,
                 3,
                 dilation=context.dilation,
                 groups=groups,
-                config=config,
+                norm=config.norm,
+                activation=config.act,
                 name=f"{name}.conv2b_kxk",
             )
         if config.attention is not None:
@@ -79,30 +81,6 @@ def edge(
     return block_end(y, x, planes, context, config, name, "conv2_1x1")
 
 
-def conv_norm_act(
-    x: KerasTensor,
-    filters: int,
-    kernel_size: int,
-    stride: int = 1,
-    *,
-    dilation: int = 1,
-    groups: int = 1,
-    config: ByobConfig,
-    name: str,
-) -> KerasTensor:
-    x = conv_norm(
-        x,
-        filters,
-        kernel_size,
-        stride,
-        dilation=dilation,
-        groups=groups,
-        config=config,
-        name=name,
-    )
-    return blocks.act(x, config.act, name=f"{name}.act")
-
-
 def spatial_conv(
     x: KerasTensor,
     filters: int,
@@ -114,14 +92,14 @@ def spatial_conv(
 ) -> KerasTensor:
     """The 3x3 convolution that has the stride, or leaves it to the anti-aliasing filter behind."""
     filtered = config.antialias is not None and context.stride > 1
-    x = conv_norm(
+    x = blocks.conv_norm(
         x,
         filters,
         3,
         1 if filtered else context.stride,
         dilation=context.first_dilation,
         groups=groups,
-        config=config,
+        norm=config.norm,
         name=name,
     )
     x = blocks.drop_block(x, context.drop_block, context.drop_block_size, name=f"{name}.drop")
@@ -143,7 +121,7 @@ def block_end(
     A block that would halve the resolution has a projection even where an `output_stride` keeps
     the resolution and the channels are the same.
     """
-    y = conv_norm(y, filters, 1, config=config, gamma="zeros", name=f"{name}.{conv}")
+    y = blocks.conv_norm(y, filters, 1, norm=config.norm, gamma="zeros", name=f"{name}.{conv}")
     if config.residual:
         y = blocks.drop_path(y, context.drop_path, name=f"{name}.drop_path")
         if context.begins_resolution or x.shape[-1] != filters:
@@ -159,7 +137,7 @@ def projection(
     x: KerasTensor, filters: int, context: BlockContext, config: ByobConfig, name: str
 ) -> KerasTensor:
     """1x1 convolution and norm."""
-    return conv_norm(x, filters, 1, context.stride, config=config, name=name)
+    return blocks.conv_norm(x, filters, 1, context.stride, norm=config.norm, name=name)
 
 
 def pooled_projection(
@@ -171,7 +149,7 @@ def pooled_projection(
     """
     before = dataclasses.replace(context, dilation=context.first_dilation)
     x = blocks.shortcut_average(x, before, name=f"{name}.pool")
-    return conv_norm(x, filters, 1, config=config, name=f"{name}.conv")
+    return blocks.conv_norm(x, filters, 1, norm=config.norm, name=f"{name}.conv")
 
 
 # Stems and their pools ---------------------------------------------------------------------------
@@ -196,7 +174,9 @@ def stem_convs(
         if i < bare:
             x = blocks.conv(x, width, 3, stride, name=name)
         else:
-            x = conv_norm_act(x, width, 3, stride, config=config, name=name)
+            x = blocks.conv_norm(
+                x, width, 3, stride, norm=config.norm, activation=config.act, name=name
+            )
     return x
 
 

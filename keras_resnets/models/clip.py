@@ -23,7 +23,6 @@ with the same output, so `count_macs` counts less than timm's tables.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from keras import KerasTensor, layers
@@ -96,31 +95,14 @@ class CLIPConfig(ByobConfig):
             pooling=pooling,
         )
 
-    def top(
-        self,
-        features: KerasTensor,
-        *,
-        classes: int,
-        activation: str | Callable | None,
-        dropout: float,
-        pooling: str | None,
-        prefix: str,
-    ) -> KerasTensor:
+    @property
+    def classifier_path(self) -> str:
+        return "head.proj" if self.attention_pooling else super().classifier_path
+
+    def vector(self, features: KerasTensor, pooling: str | None, prefix: str) -> KerasTensor:
         if self.attention_pooling:
-            x = attention_pool(features, self.grid, name=f"{prefix}head")
-            name = f"{prefix}head.proj"
-            x = blocks.dropout(x, dropout, name=name)
-            return self.classifier(classes, activation, name)(x)
-        if not classes:
-            return self.pool(features, pooling or "avg", prefix)
-        return super().top(
-            features,
-            classes=classes,
-            activation=activation,
-            dropout=dropout,
-            pooling=pooling,
-            prefix=prefix,
-        )
+            return attention_pool(features, self.grid, name=f"{prefix}head")
+        return super().vector(features, pooling, prefix)
 
 
 # Variants ----------------------------------------------------------------------------------------

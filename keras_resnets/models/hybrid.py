@@ -19,7 +19,6 @@ from keras_resnets.models.byobnet import (
     Bottleneck,
     ByobConfig,
     average_pool,
-    conv_norm_act,
     edge,
     pooled_projection,
     stem_convs,
@@ -37,7 +36,9 @@ def open_tiered_stem(x: KerasTensor, config: HybridConfig, prefix: str) -> Keras
 
 def third_conv(x: KerasTensor, config: HybridConfig, name: str) -> KerasTensor:
     """3x3 convolution of stride 2 to twice the channels instead of a pool."""
-    return conv_norm_act(x, 2 * x.shape[-1], 3, 2, config=config, name=f"{name}.conv3")
+    return blocks.conv_norm(
+        x, 2 * x.shape[-1], 3, 2, norm=config.norm, activation=config.act, name=f"{name}.conv3"
+    )
 
 
 def quad_stem(x: KerasTensor, config: HybridConfig, prefix: str) -> KerasTensor:
@@ -56,7 +57,9 @@ def _quad_widths(width: int) -> tuple[int, ...]:
 
 def fourth_conv(x: KerasTensor, config: HybridConfig, name: str) -> KerasTensor:
     """3x3 convolution of stride 2 to twice the channels instead of a pool."""
-    return conv_norm_act(x, 2 * x.shape[-1], 3, 2, config=config, name=f"{name}.conv4")
+    return blocks.conv_norm(
+        x, 2 * x.shape[-1], 3, 2, norm=config.norm, activation=config.act, name=f"{name}.conv4"
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
@@ -97,7 +100,9 @@ class HybridConfig(ByobConfig):
     def last_convolution(self, x: KerasTensor, prefix: str) -> KerasTensor:
         if not self.features:
             return x
-        return conv_norm_act(x, self.features, 1, config=self, name=f"{prefix}final_conv")
+        return blocks.conv_norm(
+            x, self.features, 1, norm=self.norm, activation=self.act, name=f"{prefix}final_conv"
+        )
 
     def pre_logits(self, x: KerasTensor, prefix: str) -> KerasTensor:
         if not self.hidden:

@@ -83,11 +83,22 @@ class NetworkConfig:
         pooling: str | None,
         prefix: str,
     ) -> KerasTensor:
-        """The last feature map to class scores (N, classes)."""
-        x = self.pre_logits(self.pool(features, pooling or "avg", prefix), prefix)
-        name = f"{prefix}{self.head}fc"
+        """The last feature map to class scores (N, classes); to a vector (N, C) for no classes."""
+        x = self.vector(features, pooling, prefix)
+        if not classes:
+            return x
+        name = f"{prefix}{self.classifier_path}"
         x = blocks.dropout(x, dropout, name=name)
         return self.classifier(classes, activation, name)(x)
+
+    @property
+    def classifier_path(self) -> str:
+        """Module path of the classifier in the checkpoints."""
+        return f"{self.head}fc"
+
+    def vector(self, features: KerasTensor, pooling: str | None, prefix: str) -> KerasTensor:
+        """The last feature map to what the classifier reads (N, C)."""
+        return self.pre_logits(self.pool(features, pooling or "avg", prefix), prefix)
 
     def classifier(
         self, classes: int, activation: str | Callable | None, name: str

@@ -237,25 +237,6 @@ def conv_norm_act(
     return blocks.act(x, config.act, name=f"{name}.act{number}")
 
 
-def conv_norm(
-    x: KerasTensor,
-    filters: int,
-    kernel_size: int,
-    stride: int = 1,
-    *,
-    dilation: int = 1,
-    groups: int = 1,
-    config: ResidualConfig,
-    gamma: str = "ones",
-    name: str,
-) -> KerasTensor:
-    """Convolution and norm under the names of timm's `ConvNormAct`: `NAME.conv`, `NAME.bn`."""
-    x = blocks.conv(
-        x, filters, kernel_size, stride, dilation=dilation, groups=groups, name=f"{name}.conv"
-    )
-    return config.norm(x, gamma=gamma, name=f"{name}.bn")
-
-
 def spatial_conv(
     x: KerasTensor,
     filters: int,

@@ -72,10 +72,9 @@ def inverted_bottleneck(
     y = x
     if plan.expansion != 1:
         expanded = make_divisible(round(x.shape[-1] * plan.expansion), config.divisor)
-        y = conv_bn(y, expanded, 1, name=f"{name}.conv_exp")
-        y = blocks.act(y, config.activation, name=f"{name}.conv_exp.act")
+        y = blocks.conv_norm(y, expanded, 1, activation=config.activation, name=f"{name}.conv_exp")
     expanded = y.shape[-1]
-    y = conv_bn(
+    y = blocks.conv_norm(
         y,
         expanded,
         3,
@@ -88,29 +87,13 @@ def inverted_bottleneck(
         squeezed = make_divisible(int(expanded * plan.se_ratio), config.divisor)
         y = squeeze_excite_bn(y, squeezed, name=f"{name}.se")
     y = blocks.act(y, "relu6", name=f"{name}.act_dw")
-    y = conv_bn(y, plan.channels, 1, name=f"{name}.conv_pwl")
+    y = blocks.conv_norm(y, plan.channels, 1, name=f"{name}.conv_pwl")
     if not shortcut:
         return y
     y = blocks.drop_path(y, drop_path, name=f"{name}.drop_path")
     if x.shape[-1] < plan.channels:
         x = PadChannels(plan.channels, name=keras_name(f"{name}.shortcut.pad"))(x)
     return blocks.add([y, x], name=f"{name}.add")
-
-
-def conv_bn(
-    x: KerasTensor,
-    filters: int,
-    kernel_size: int,
-    stride: int = 1,
-    *,
-    dilation: int = 1,
-    groups: int = 1,
-    name: str,
-) -> KerasTensor:
-    x = blocks.conv(
-        x, filters, kernel_size, stride, dilation=dilation, groups=groups, name=f"{name}.conv"
-    )
-    return blocks.batch_norm(x, name=f"{name}.bn")
 
 
 def squeeze_excite_bn(x: KerasTensor, squeezed: int, *, name: str) -> KerasTensor:
@@ -208,7 +191,7 @@ class ReXNetConfig(NetworkConfig):
     def backbone(self, images: KerasTensor, options: BackboneOptions) -> KerasTensor:
         prefix, plans = options.prefix, self.block_plans()
         stride = 1 if self.small_inputs else 2
-        x = conv_bn(images, self.stem_channels, 3, stride, name=f"{prefix}stem")
+        x = blocks.conv_norm(images, self.stem_channels, 3, stride, name=f"{prefix}stem")
         x = blocks.act(x, self.activation, name=f"{prefix}stem.act")
         steps = dilated([plan.stride for plan in plans], stride, options.output_stride)
         drop_paths = rising(options.drop_path, len(plans))
@@ -233,7 +216,7 @@ class ReXNetConfig(NetworkConfig):
             )
             previous = dilation
         x = blocks.pyramid_level(x, f"P{level}", prefix)
-        x = conv_bn(x, self.penultimate_channels, 1, name=f"{prefix}features.{len(plans)}")
+        x = blocks.conv_norm(x, self.penultimate_channels, 1, name=f"{prefix}features.{len(plans)}")
         return blocks.act(x, self.activation, name=f"{prefix}features.{len(plans)}.act")
 
 

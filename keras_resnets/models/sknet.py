@@ -29,7 +29,6 @@ from keras_resnets.models.residual import (
     BlockContext,
     BranchConfig,
     branch_end,
-    conv_norm,
 )
 from keras_resnets.models.variant import Variant, public_names
 from keras_resnets.names import keras_name
@@ -55,14 +54,14 @@ def selective_kernel(
             # Such a kernel sees every second pixel only, so the others can go first.
             piece = Subsample2D(stride, name=keras_name(f"{path}.stride"))(piece)
             stride, dilation = 1, dilation // stride
-        y = conv_norm(
+        y = blocks.conv_norm(
             piece,
             filters,
             3,
             stride,
             dilation=dilation,
             groups=config.cardinality,
-            config=config,
+            norm=config.norm,
             name=path,
         )
         y = blocks.drop_block(y, context.drop_block, context.drop_block_size, name=f"{path}.drop")
@@ -92,8 +91,7 @@ def selective_bottleneck(
     Source: Li et al., arXiv:1903.06586, table 1.
     """
     width = config.width(planes)
-    y = conv_norm(x, width, 1, config=config, name=f"{name}.conv1")
-    y = blocks.act(y, config.act, name=f"{name}.conv1.act")
+    y = blocks.conv_norm(x, width, 1, norm=config.norm, activation=config.act, name=f"{name}.conv1")
     y = selective_kernel(y, width, context, config, f"{name}.conv2")
     y = blocks.conv(y, 4 * planes, 1, name=f"{name}.conv3.conv")
     return branch_end(y, x, context, config, name, norm="conv3.bn", act="act")

@@ -161,13 +161,14 @@ def _skipped(
     file: StateDict, layers: Mapping[str, keras.layers.Layer], prefix: str, *, fresh: bool
 ) -> Callable[[str], bool]:
     """Whether a layer is left as it is, by its name."""
+    if not fresh:
+        has_head = any(in_head(name, prefix) for name in layers)
+        return lambda name: not has_head and in_head(name, prefix)
+    # A hidden layer or attention pooling that was trained stays, where the file has one.
     in_file = {_target(name, file.layout, prefix, layers)[0] for name in file.arrays}
     before = {name for name in layers if in_head(name, prefix) and not is_classifier(name, prefix)}
-    if fresh and before & in_file:  # A hidden layer or attention pooling that was trained.
-        return lambda name: is_classifier(name, prefix)
-    if fresh or not any(in_head(name, prefix) for name in layers):
-        return lambda name: in_head(name, prefix)
-    return lambda name: False
+    skips = is_classifier if before & in_file else in_head
+    return lambda name: skips(name, prefix)
 
 
 def _placed(
