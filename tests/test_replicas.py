@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 from processes import BACKEND, started
-from test_scale import ask_to_stop, at_step, finish
+from scale_runs import ask_to_stop, at_step, finish
 from tiny_runs import ONE_BLOCK, last_arrays, pictures, tiny_config
 
 from keras_resnets.layers import DropBlock2D, DropPath

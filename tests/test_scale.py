@@ -4,10 +4,7 @@ import atexit
 import json
 import os
 import re
-import subprocess
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import keras
@@ -15,49 +12,17 @@ import numpy as np
 import pytest
 import typer
 from processes import BACKEND, started
-from tiny_runs import ONE_BLOCK, last_arrays, pictures, tiny_config
+from scale_runs import DATA, ask_to_stop, assert_same_ends, at_step, config, diverging, finish
 
 from keras_resnets.commands.app import app
-from keras_resnets.training import callbacks, distribute, errors
+from keras_resnets.training import distribute, errors
 from keras_resnets.training import processes as processes_module
-from keras_resnets.training import run as run_module
-from keras_resnets.training.config import RunConfig
 from keras_resnets.training.run import Run, train
 from keras_resnets.training.run_folder import RunFolder
 from tools import scale_requirements
 
 on_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow's strategies")
 on_jax = pytest.mark.skipif(BACKEND != "jax", reason="several processes need JAX")
-
-# Ten steps, and in validation a last batch that is not full.
-DATA = {"train": pictures(40), "validation": pictures(21, seed=1)}
-
-
-def config(dtype: str = "float32", data=DATA, **options) -> RunConfig:
-    # Synchronised batch norms, or two halves of a batch would have statistics of their own.
-    changes = dict(ONE_BLOCK, ema=0.9, epochs=2, clip_norm=0.05)
-    return tiny_config(data=data, changes=changes, sync_bn=True, dtype=dtype, **options)
-
-
-@contextmanager
-def at_step(number: int, action) -> Iterator[None]:
-    """Does something at the end of a step, in front of all else that happens there."""
-    original = callbacks.Steps.on_train_batch_end
-
-    def patched(self, batch, logs=None):
-        if self.progress.step + 1 == number:
-            action(self)
-        original(self, batch, logs)
-
-    callbacks.Steps.on_train_batch_end = patched
-    try:
-        yield
-    finally:
-        callbacks.Steps.on_train_batch_end = original
-
-
-def ask_to_stop(steps: callbacks.Steps) -> None:
-    steps.interrupts.number = 2
 
 
 def on_two_devices(out: str, dtype: str, stop: str) -> None:
@@ -91,17 +56,8 @@ def as_one_of_two(out: str, index: str) -> None:
     found["history"] = result.history
     found["evaluated"] = result.evaluation and result.evaluation.count
 
-    build = run_module.build
-
-    def broken(*arguments):
-        model = build(*arguments)
-        model.trainable_variables[0].assign(model.trainable_variables[0] * np.nan)
-        return model
-
-    run_module.build = broken
-    with pytest.raises(errors.DivergedError, match="must stay finite"):
+    with diverging(), pytest.raises(errors.DivergedError, match="must stay finite"):
         train(config(), f"{out}/broken", placement=two)
-    run_module.build = build
     found["diverged"] = True
 
     elsewhere = f"{out}/two" if index == "0" else f"{out}/elsewhere"
@@ -118,29 +74,6 @@ def as_one_of_two(out: str, index: str) -> None:
 
     with at_step(4, fail if index == "1" else lambda steps: None):
         train(config(), f"{out}/failing", placement=two)
-
-
-def finish(process: subprocess.Popen) -> str:
-    """Waits for a process, for no longer than it may take, and returns what it said."""
-    try:
-        return process.communicate(timeout=240)[1]
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
-
-
-def assert_same_ends(one: Path, two: Path, tolerance: float) -> None:
-    """Weights, statistics, averages, the optimizer and what was measured agree."""
-    folders = [RunFolder(one), RunFolder(two)]
-    first, second = map(last_arrays, folders)
-    assert first.keys() == second.keys()
-    assert any(name.startswith("average") for name in first)
-    for name in first:
-        assert second[name] == pytest.approx(first[name], abs=tolerance, rel=tolerance), name
-    logs = [np.genfromtxt(folder / "log.csv", delimiter=",", names=True) for folder in folders]
-    assert len(logs[0]) == 2
-    for column in set(logs[0].dtype.names) - {"seconds"}:
-        assert logs[1][column] == pytest.approx(logs[0][column], abs=tolerance), column
 
 
 # Several devices of one machine ------------------------------------------------------------------

@@ -11,11 +11,10 @@ import keras
 import numpy as np
 import pytest
 from processes import BACKEND, started
-from test_scale import ask_to_stop, assert_same_ends, at_step, config, finish
+from scale_runs import ask_to_stop, assert_same_ends, at_step, config, diverging, finish
 
 from keras_resnets.layers import BatchNormalization
 from keras_resnets.training import distribute, errors
-from keras_resnets.training import run as run_module
 from keras_resnets.training.run import train
 
 pytestmark = [
@@ -82,17 +81,8 @@ def goes_on(out: str, index: str, ports: str) -> None:
 
     train(config("bfloat16"), f"{out}/half", placement=two)
 
-    build = run_module.build
-
-    def broken(*arguments):
-        model = build(*arguments)
-        model.trainable_variables[0].assign(model.trainable_variables[0] * np.nan)
-        return model
-
-    run_module.build = broken
-    with pytest.raises(errors.DivergedError, match="must stay finite"):
+    with diverging(), pytest.raises(errors.DivergedError, match="must stay finite"):
         train(config(), f"{out}/broken", placement=two)
-    run_module.build = build
 
     with pytest.raises(ValueError, match="must be told the same") as told:
         train(config(seed=int(index)), f"{out}/told", placement=two)
