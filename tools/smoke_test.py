@@ -61,7 +61,12 @@ def small(name: str) -> keras.Model:
     variant = next(v for v in vars(kr).values() if isinstance(v, kr.Variant) and v.name == name)
     fields = vars(variant.config)
     # One block a stage, whatever the family calls that: JAX compiles every layer for itself.
-    changes = {"depths": (1,) * len(fields["depths"])} if "depths" in fields else {"depth": 0.1}
+    if "widths" in fields:
+        changes = {}  # A pruned network names the widths of every block, so it is built whole.
+    elif "depths" in fields:
+        changes = {"depths": (1,) * len(fields["depths"])}
+    else:
+        changes = {"depth": 0.1}
     return kr.create_model(name, weights=None, classes=10, **changes)
 
 
