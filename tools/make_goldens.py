@@ -60,7 +60,12 @@ except RuntimeError as error:
 
 from deterministic import random_images, random_state, sample_positions  # noqa: E402
 from nets import CASES, Case, size_key  # noqa: E402
-from reference_nets import REFERENCES, Reference, use_small_stem  # noqa: E402
+from reference_nets import (  # noqa: E402
+    REFERENCES,
+    Reference,
+    use_small_rexnet_stem,
+    use_small_stem,
+)
 from timm.layers import AttentionPool2d, SEModule, StdConv2d  # noqa: E402
 from timm.models import byobnet  # noqa: E402
 from timm.models.resnetv2 import ResNetV2  # noqa: E402
@@ -202,11 +207,7 @@ def remove_first_strides(model: nn.Module) -> None:
     if not isinstance(model, RexNet):
         use_small_stem(model)
         return
-    model.stem.conv.stride = (1, 1)
-    block = model.features[1]
-    block.conv_dw.conv.stride = (1, 1)
-    # timm's rule for a block built at stride 1 in the first place.
-    block.use_shortcut = block.in_channels <= block.out_channels
+    use_small_rexnet_stem(model)
 
 
 class Nothing(nn.Module):
