@@ -127,7 +127,8 @@ def is_known(name: str) -> bool:
 
 def in_timm(variant: Variant) -> bool:
     """Whether timm builds the same network by the same name."""
-    return variant.name in UNPUBLISHED or variant.name in published.table()
+    theirs = (checkpoint.training is None for checkpoint in variant.pretrained.values())
+    return variant.name in UNPUBLISHED or any(theirs)
 
 
 def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
@@ -228,6 +229,7 @@ def checkpoint_table(checkpoints: Iterable[Pretrained]) -> list[str]:
             checkpoint.caution,
             "no classifier" if checkpoint.classes == 0 else "",
             f"{checkpoint.classes} classes" if checkpoint.classes not in (0, 1000) else "",
+            f"{checkpoint.dataset}, comes along" if checkpoint.training else "",
         )
         rows.append(
             (
@@ -260,7 +262,8 @@ def model_info(name: str) -> ModelInfo:
 
     Returns:
         A `ModelInfo`: print it, look at its attributes, or take `as_dict()` for JSON. Accuracies
-        are those that timm reports for ImageNet-1k; the licences are the authors'.
+        are those that timm reports for ImageNet-1k, or of weights that come along those that we
+        measured; the licences are the authors'.
 
     Raises:
         TypeError: if the name is not a string.

@@ -1,5 +1,6 @@
 """Model cards: what is known and nothing else, and code that runs as it stands."""
 
+import dataclasses
 import math
 import re
 import shlex
@@ -145,6 +146,30 @@ def test_every_published_checkpoint_has_a_card(name, said):
         assert text in card, text
     assert ("| top-1 accuracy | " in card) == (row.top1 is not None)
     assert "None" not in card
+
+
+def test_weights_that_come_along_have_a_card(tmp_path, monkeypatch):
+    row = dataclasses.replace(
+        published.find("resnet18", "a1_in1k"),
+        **dict(architecture="resnet20", tag="cifar10", hub_id="", classes=3, dataset="CIFAR-10"),
+        **dict(input_size=(32, 32), top1=91.25, top5=None),
+        training=published.Training(
+            command="keras-resnets train --data keras:cifar10 --model resnet20",
+            **dict(seed=3, epochs=20, best_epoch=19, hours=0.5, date="2026-01-31", machine="two"),
+        ),
+    )
+    monkeypatch.setattr(published, "BUNDLED", tmp_path)
+    monkeypatch.setattr(published, "table", lambda: {"resnet20": {"cifar10": row}})
+    model = kr.ResNet20(weights=None, classes=3)
+    kr.save_safetensors(model, row.bundled, metadata={"label_names": ["cat", "dog", "frog"]})
+    code, card = invoke("card", "resnet20.cifar10")
+    assert code == 0, card
+    command = "keras-resnets evaluate --model resnet20.cifar10 --data keras:cifar10 --split test"
+    assert f"| 0.9125 | CIFAR-10, test images | 2026-01-31 | `{command}` |" in card
+    assert "| seed | 3 |" in card
+    assert "cat, dog, frog." in card
+    assert "chosen by the accuracy on the same test images" in card
+    assert "timm" not in card
 
 
 def test_a_card_is_printed_of_what_was_written_as_it_was(tmp_path, monkeypatch):

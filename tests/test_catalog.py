@@ -109,6 +109,8 @@ def test_rows_are_the_facts_of_timm():
         top5=95.372,
         results_size=224,
         imagenet=True,
+        dataset="ImageNet",
+        training=None,
     )
     other = published.find("resnet18d", "ra4_e3600_r224_in1k")
     assert (other.test_input_size, other.test_crop_pct) == ((288, 288), 1.0)

@@ -6,22 +6,21 @@ Nothing is guessed. What nobody told and nothing states is None, and is left out
 from __future__ import annotations
 
 import dataclasses
-import os
+import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypedDict
 
 import keras
 
 import keras_resnets
+from keras_resnets import catalog
 from keras_resnets.checks import as_plain, is_number, nearest, require
-from keras_resnets.files import read_json
 from keras_resnets.graph.endings import stated_in
 from keras_resnets.layers import Preprocessor
-from keras_resnets.loading import RUN_CONFIG, Located
+from keras_resnets.loading import Located
 from keras_resnets.preparation import Preparation
+from keras_resnets.sharing import runs
 from keras_resnets.sharing.network import Network, described, identified
-from keras_resnets.training import specs
 from keras_resnets.weights import fit, published, source
 from keras_resnets.weights.facts import ABOUT, OURS, check_threshold, multi_label_facts
 from keras_resnets.weights.published import Pretrained
@@ -30,13 +29,10 @@ from keras_resnets.weights.published import Pretrained
 METRIC = ("name", "value", "data", "date", "command", "source")
 _REQUIRED = ("name", "value")
 
-_TEXTS = ("licence", "training_data", "data_terms", "base_model")
+# Of `tools/train_cifar_weights.py`, which has no third part of the data.
+_CHOSEN = "The epoch of the weights was chosen by the accuracy on the same test images."
 
-_ACCURACIES = {
-    "top1": "top-1 accuracy",
-    "top5": "top-5 accuracy",
-    "mean_average_precision": "mean average precision",
-}
+_TEXTS = ("licence", "training_data", "data_terms", "base_model")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -306,7 +302,7 @@ def of_located(located: Located) -> dict[str, Any]:
         known = {field.name for field in dataclasses.fields(About)} - {"network", "name", "address"}
         fields |= {key: value for key, value in about.items() if key in known}
     if located.run is not None:
-        fields |= _of_run(located.run)
+        fields |= runs.facts_of(located.run)
     fields = {key: value for key, value in fields.items() if value}
     classes, channels = _outputs_and_channels(located)
     size = located.preparation and located.preparation.size
@@ -323,35 +319,44 @@ def _outputs_and_channels(located: Located) -> tuple[int, int]:
 
 def of_published(checkpoint: Pretrained) -> dict[str, Any]:
     """What the catalog knows of a checkpoint, as fields of `About`."""
-    from keras_resnets import catalog
-
     variant = catalog.find_variant(checkpoint.architecture)
-    preparation = checkpoint.preparation
+    preparation, made = checkpoint.preparation, checkpoint.training
     network, _ = described(
         variant, {}, checkpoint.classes, preparation.channels, checkpoint.input_size
     )
-    side = checkpoint.results_size
+    names = tuple(published.class_names())
+    if made:  # The file is here and says more; those on the hub are not fetched for this.
+        names = source.find(variant.name, checkpoint.tag).class_names
     reported = {"top-1 accuracy": checkpoint.top1, "top-5 accuracy": checkpoint.top5}
-    names = published.class_names()
     return {
         "network": network,
         "prepared": preparation.as_metadata(),
-        "class_names": tuple(names) if checkpoint.classes == len(names) else None,
+        "class_names": names if names and len(names) == checkpoint.classes else None,
         "licence": checkpoint.license,
         "origin_url": checkpoint.origin_url or None,
         "training_data": ", ".join(checkpoint.training_data) or None,
         "data_terms": _terms_of(checkpoint),
+        "training": dataclasses.asdict(made) if made else {},
+        "limitations": (_CHOSEN,) if made else (),
         "metrics": tuple(
-            {
-                "name": name,
-                "value": round(value / 100, 5),
-                "data": f"ImageNet-1k, validation images, {side}x{side}",
-                "source": "timm 1.0.31's table of results",
-            }
+            {"name": name, "value": round(value / 100, 5), **_measured(checkpoint)}
             for name, value in reported.items()
             if value is not None
         ),
     }
+
+
+def _measured(checkpoint: Pretrained) -> dict[str, str]:
+    """On what the accuracies of a checkpoint were measured, and by whom or when."""
+    made, side = checkpoint.training, checkpoint.results_size
+    if made is None:
+        return {
+            "data": f"ImageNet-1k, validation images, {side}x{side}",
+            "source": "timm 1.0.31's table of results",
+        }
+    spec = re.search(r"--data (\S+)", made.command)
+    command = f"keras-resnets evaluate --model {checkpoint.name} --data {spec[1]} --split test"
+    return {"data": f"{checkpoint.dataset}, test images", "date": made.date, "command": command}
 
 
 def _terms_of(checkpoint: Pretrained) -> str | None:
@@ -361,65 +366,3 @@ def _terms_of(checkpoint: Pretrained) -> str | None:
         "ImageNet's images are for non-commercial research and education "
         "(https://image-net.org/download); the licence is that of the weights"
     )
-
-
-# Runs --------------------------------------------------------------------------------------------
-
-
-def _of_run(folder: Path) -> dict[str, Any]:
-    """What a run's folder tells of its model beside the weights."""
-    config = read_json(folder / RUN_CONFIG)
-    evaluation, versions = (_read(folder / name) for name in ("evaluation.json", "versions.json"))
-    recipe, data = config["recipe"], _shareable(config.get("data"))
-    start = _start_of(config)
-    training = {
-        "recipe": recipe.get("name"),
-        "began with": start or ("random weights" if config.get("weights") is None else None),
-        "epochs": recipe.get("epochs"),
-        "images a step": recipe.get("batch_size"),
-        "image size": recipe.get("image_size"),
-        "optimizer": recipe.get("optimizer"),
-        "seed": config.get("seed"),
-        "type": config.get("dtype"),
-        **{key: versions.get(key) for key in ("keras_resnets", "keras", "backend")},
-    }
-    when = {"date": versions["date"]} if versions.get("date") else {}
-    command = f"keras-resnets evaluate --model {folder.name} --data {data}"
-    return {
-        "training": {key: value for key, value in training.items() if value is not None},
-        "training_data": data,
-        "base_model": start,
-        "metrics": tuple(
-            {
-                "name": name,
-                "value": evaluation[key],
-                "data": f"{data}, {evaluation.get('images')} validation images",
-                **when,
-                "command": command,
-            }
-            for key, name in _ACCURACIES.items()
-            if is_number(evaluation.get(key))
-        ),
-    }
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """What a file of a run says; nothing where the run was stopped before it was written."""
-    return read_json(path) if path.is_file() else {}
-
-
-def _shareable(data: Any) -> str | None:
-    """A data set's name without the path of this machine."""
-    if not isinstance(data, str):
-        return None
-    kind, colon, rest = data.partition(":")
-    return f"{kind}:{os.path.basename(rest)}" if colon and kind in specs.OF_FILES else data
-
-
-def _start_of(config: Mapping[str, Any]) -> str | None:
-    """The published checkpoint or the repository that a run began with."""
-    weights = config.get("weights")
-    found = source.named_checkpoint(config["model"], weights)
-    if found is not None:
-        return found.name
-    return weights if isinstance(weights, str) and weights.startswith("hf://") else None

@@ -62,7 +62,7 @@ def _hub_id(model: str) -> str | None:
         return model.removeprefix("hf://").partition("@")[0]
     architecture, _, tag = model.partition(".")
     known = published.table().get(architecture, {}).get(tag)
-    return known and known.hub_id
+    return (known and known.hub_id) or None
 
 
 def _summary(about: About) -> list[str]:

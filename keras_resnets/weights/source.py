@@ -156,6 +156,8 @@ def find(architecture: str, weights: Any) -> Weights | None:
         entry = named_checkpoint(architecture, weights)
         if hub.is_source(weights) or (entry is None and os.path.isdir(weights)):
             repository = hub.fetch(weights)
+        elif entry is not None and entry.bundled is not None:
+            return Weights(path=str(entry.bundled), name=entry.name, published=entry)
         elif entry is not None:
             repository = hub.fetch(entry.source)
         else:
