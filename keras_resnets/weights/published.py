@@ -23,6 +23,17 @@ from typing import Any
 from keras_resnets.checks import nearest
 from keras_resnets.preparation import Preparation
 
+# What the parts of a tag mean that name data, by timm's convention.
+_DATA = {
+    "in1k": "ImageNet-1k",
+    "in12k": "ImageNet-12k",
+    "in21k": "ImageNet-21k",
+    "ig1b": "Instagram-1B",
+    "yfcc100m": "YFCC100M",
+    "yfcc15m": "YFCC15M",
+    "cc12m": "CC12M",
+}
+
 BUNDLED = Path(__file__).parent / "bundled"
 
 
@@ -115,6 +126,13 @@ class Pretrained:
     def preparation(self) -> Preparation:
         """How images are prepared for it."""
         return Preparation.stated_in(dataclasses.asdict(self))
+
+    @property
+    def training_data(self) -> tuple[str, ...]:
+        """The data sets that its tag names; none where the tag names no data."""
+        if self.training is not None:
+            return (self.dataset,)
+        return tuple(_DATA[part] for part in self.tag.split("_") if part in _DATA)
 
     @property
     def permissive(self) -> bool:

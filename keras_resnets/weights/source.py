@@ -72,8 +72,8 @@ class Weights:
 
     @property
     def config_changes(self) -> dict[str, Any]:
-        """Fields of the architecture's configuration that the network changes."""
-        return self._metadata.config_changes
+        """What the network is built with that its architecture's name does not tell."""
+        return self._config.config_changes or self._metadata.config_changes
 
     @property
     def preparation(self) -> Preparation | None:
@@ -87,6 +87,13 @@ class Weights:
             return self._config.preparation
         # What a config.json leaves out, the file beside it may state.
         return known or self._metadata.overridden_by(self._config).preparation
+
+    @property
+    def stated_of_images(self) -> dict[str, Any]:
+        """What is stated about images, under timm's names; `preparation` fills in what is not."""
+        known = self.published and self.published.preparation.as_metadata()
+        stated = self._metadata.of_images()
+        return {**stated, **(known or {}), **self._config.of_images()}
 
     @property
     def class_names(self) -> tuple[tuple[str, str], ...] | None:
