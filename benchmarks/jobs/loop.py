@@ -46,6 +46,8 @@ def epoch(variant: str, size: int, batch: int, steps: int, parts: list[str]) -> 
         data = data.take(1).cache().repeat()
 
     average = own.MovingAverage(model, 0.999, 1) if "average" in parts else None
+    if average is not None:
+        average.set_model(model)  # `fit` does it for callbacks, which only `used` are.
     if "steps" in parts:
         watching = own.Steps(
             RunFolder(tempfile.mkdtemp()),
