@@ -182,6 +182,23 @@ def test_plain_networks_lack_the_shortcuts_alone():
     assert keras.layers.Add in [type(layer) for layer in residual.layers]
 
 
+@pytest.mark.parametrize("name", ["resnet20", "resnext26ts"])
+def test_no_scale_of_a_new_plain_network_is_zero(name):
+    """At the end of a branch zeros are the identity beside a shortcut; alone they end all."""
+    zeros = {
+        residual: [
+            layer.name
+            for layer in kr.create_model(
+                name, weights=None, residual=residual, depths=(1, 1, 1)
+            ).layers
+            if hasattr(layer, "gamma") and not np.any(layer.gamma)
+        ]
+        for residual in (True, False)
+    }
+    assert len(zeros[True]) == 3
+    assert not zeros[False]
+
+
 def test_the_cifar_shortcut_is_a_subsampled_identity_with_zeros_behind():
     """Section 4.2, option (A)."""
     model = kr.ResNet20(weights=None)

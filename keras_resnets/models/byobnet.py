@@ -121,7 +121,8 @@ def block_end(
     A block that would halve the resolution has a projection even where an `output_stride` keeps
     the resolution and the channels are the same.
     """
-    y = blocks.conv_norm(y, filters, 1, norm=config.norm, gamma="zeros", name=f"{name}.{conv}")
+    gamma = config.last_gamma
+    y = blocks.conv_norm(y, filters, 1, norm=config.norm, gamma=gamma, name=f"{name}.{conv}")
     if config.residual:
         y = blocks.drop_path(y, context.drop_path, name=f"{name}.drop_path")
         if context.begins_resolution or x.shape[-1] != filters:

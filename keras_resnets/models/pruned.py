@@ -46,7 +46,7 @@ def pruned_bottleneck(
     y = conv_norm_act(x, widths[0], config, number=1, name=name)
     y = spatial_conv(y, widths[1], context, config, number=2, name=name)
     y = blocks.conv(y, output, 1, name=f"{name}.conv3")
-    y = config.norm(y, gamma="zeros", name=f"{name}.bn3")
+    y = config.norm(y, gamma=config.last_gamma, name=f"{name}.bn3")
     y = attention.scaled_by_neighbours(y, attention.neighbours_of(4 * planes), f"{name}.se")
     y = add_shortcut(y, x, context, config, name)
     return blocks.act(y, config.act, name=f"{name}.act3")

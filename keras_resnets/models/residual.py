@@ -142,6 +142,14 @@ class ResidualConfig(NetworkConfig):
         return self.planes
 
     @property
+    def last_gamma(self) -> str:
+        """How the scale of a branch's last norm starts: at zero, and the block is the identity.
+
+        In a plain network there is nothing beside the branch, and zeros would stop every gradient.
+        """
+        return "zeros" if self.residual else "ones"
+
+    @property
     def stem_stride(self) -> int:
         return 1 if self.small_inputs else 4
 
@@ -292,7 +300,7 @@ def branch_end(
 
     The norm starts at zero, so that a new network starts as the identity.
     """
-    y = config.norm(y, gamma="zeros", name=f"{name}.{norm}")
+    y = config.norm(y, gamma=config.last_gamma, name=f"{name}.{norm}")
     if config.attention is not None:
         y = config.attention(y, config, f"{name}.se")
     y = add_shortcut(y, x, context, config, name)
