@@ -25,7 +25,13 @@ PAGES = {
 # Whose code another test runs: in a process each, or among what a family's file imports.
 ELSEWHERE = {"README.md", "CONTRIBUTING.md"}
 # Whose code takes more than a few seconds.
-SLOW = {"docs/choosing.md", "docs/ten-minutes.md"}
+SLOW = {
+    "docs/choosing.md",
+    "docs/families/clip.md",
+    "docs/families/res2net.md",
+    "docs/families/resnest.md",
+    "docs/ten-minutes.md",
+}
 
 RUN = [
     pytest.param(name, marks=[pytest.mark.long] if name in SLOW else [])

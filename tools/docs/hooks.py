@@ -42,7 +42,9 @@ def on_page_content(html: str, **_: object) -> str:
     """Turns equations into MathML, which browsers show by themselves."""
 
     def element(match: re.Match[str]) -> str:
-        display = "block" if match[2] == "[" else "inline"
-        return convert(unescape(match[3].strip()), display=display)
+        tag, bracket, latex = match.groups()
+        display = "block" if bracket == "[" else "inline"
+        element = convert(unescape(latex.strip()), display=display)
+        return f'<{tag} class="equation">{element}</{tag}>'
 
     return _MATH.sub(element, html)

@@ -204,14 +204,6 @@ def block(name: str, path: str) -> str:
 # Recipes -----------------------------------------------------------------------------------------
 
 
-def _stated(name: str, heading: str) -> str:
-    """What follows a heading such as "Reported there:" in a recipe's docstring, in one line."""
-    match = re.search(
-        rf"^{heading}: (.*?)(?=^\S[^\n]*?: |\n\n|\Z)", recipe_source(name), re.DOTALL | re.MULTILINE
-    )
-    return _with_addresses(" ".join(match[1].split())) if match else ""
-
-
 @maker
 def recipes() -> str:
     """All recipes, a line each."""
@@ -249,9 +241,12 @@ def recipe(name: str) -> str:
     """A recipe: what its file says, and every field that differs from the usual."""
     text = _with_addresses(textwrap.dedent(recipe_source(name)))
     text = re.sub(
-        r"^Command: (.*?)(?=\nReported|\n\n|\Z)", _command, text, flags=re.DOTALL | re.MULTILINE
+        rf"^Command: (.*?)(?=\n(?:{_HEADINGS})|\n\n)",
+        _command,
+        text,
+        flags=re.DOTALL | re.MULTILINE,
     )
-    text = re.sub(r"^(Source|Reported there|Departures?):", r"\n**\1:**", text, flags=re.MULTILINE)
+    text = re.sub(rf"^({_HEADINGS})(?=[:, ])", r"\n**\1**", text, flags=re.MULTILINE)
     rows = [
         [f"`{field}`", _shown(value)]
         for field, value in _unusual(find_recipe(name))
@@ -261,6 +256,9 @@ def recipe(name: str) -> str:
         [f"for `{pattern}`", _shown(changes)] for pattern, changes in find_recipe(name).by_model
     ]
     return f"{text}\n\n{_table(['field', 'value'], rows)}"
+
+
+_HEADINGS = "Source|Reported there|Reported|Reaches|Departures?"
 
 
 def _command(match: re.Match[str]) -> str:
