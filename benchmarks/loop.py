@@ -1,9 +1,10 @@
 """What does a training step cost beside the network's own work?
 
-The callbacks of a run are added to `fit` one by one: the moving average of the weights, then what
-counts, watches over the loss and asks for a stop. ResNet-20 at 32x32 is where they count most: its
-steps are short, and its variables as many as those of larger networks' stages. On JAX the average
-asks Keras to bring the variables up to date after every step.
+What a run has beside `fit` is added to it one by one: images that are read from memory, cropped,
+flipped and put into batches, where `fit` alone has one batch again and again; the moving average of
+the weights; and what counts, watches over the loss and asks for a stop. ResNet-20 at 32x32 is where
+they count most: its steps are short, and its variables as many as those of larger networks' stages.
+On JAX the average asks Keras to bring the variables up to date after every step.
 """
 
 from __future__ import annotations
@@ -41,20 +42,21 @@ def cases(form: Form) -> list[Case]:
 def _case(backend: str, batch: int) -> Case:
     work = dict(variant="resnet20", size=32, batch=batch, steps=STEPS)
 
-    def keras(name: str, project: str, callbacks: list[str]) -> Contender:
+    def keras(name: str, project: str, parts: list[str]) -> Contender:
         return Contender(
             name,
             project,
             "benchmarks.jobs.loop:epoch",
-            dict(**work, callbacks=callbacks),
+            dict(**work, parts=parts),
             {"KERAS_BACKEND": backend},
         )
 
     contenders = (
         keras(BASELINE, "Keras", []),
+        keras("input", "keras_resnets", ["input"]),
         keras("moving average", "keras_resnets", ["average"]),
         keras("watching", "keras_resnets", ["steps"]),
-        keras("both", "keras_resnets", ["average", "steps"]),
+        keras("all", "keras_resnets", ["input", "average", "steps"]),
     )
     return Case(f"{backend}/batch{batch}", {**work, "backend": backend}, contenders, BASELINE)
 

@@ -41,6 +41,8 @@ if not backends.is_command():
     from keras_resnets.preprocessing import decode_predictions as decode_predictions
     from keras_resnets.preprocessing import preprocess_input as preprocess_input
     from keras_resnets.preprocessing import preprocessor as preprocessor
+    from keras_resnets.sharing.pretrained import push_to_hub as push_to_hub
+    from keras_resnets.sharing.pretrained import save_pretrained as save_pretrained
     from keras_resnets.weights.fit import load_weights as load_weights
     from keras_resnets.weights.fit import save_safetensors as save_safetensors
 
@@ -51,7 +53,8 @@ if not backends.is_command():
             *("Variant", "count_macs", "create_model", "decode_predictions", "export"),
             *("feature_levels", "feature_pyramid", "fold_batch_norms", "freeze", "grad_cam"),
             *("layers", "list_models", "load_weights", "model_info", "preprocess_input"),
-            *("preprocessor", "reset_classifier", "save_safetensors"),
+            *("preprocessor", "push_to_hub", "reset_classifier", "save_pretrained"),
+            *("save_safetensors",),
             *variants(),
         ]
 

@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import keras
+
 from keras_resnets.checks import nearest, require_flag
 from keras_resnets.graph.macs import count_macs
 from keras_resnets.models import (
@@ -52,6 +54,17 @@ _ALIASES = {
     "resnest50_fast_2s2x40d": "resnest50d_2s2x40d",
     "resnest50_fast_4s2x40d": "resnest50d_4s2x40d",
     "resnest50_fast_1s4x24d": "resnest50d_1s4x24d",
+}
+
+# Architectures that timm has, too, and publishes no checkpoint of.
+UNPUBLISHED = {
+    *("resnet50t", "resnet200", "rexnetr_100", "rexnetr_130", "rexnetr_150"),
+    *("seresnet18", "seresnet34", "seresnet50t", "seresnet101", "seresnet152"),
+    *("seresnet200d", "seresnet269d"),
+    *("ecaresnet200d", "ecaresnext26t_32x4d", "ecaresnext50t_32x4d", "resnetaa34d"),
+    *("resnetblur18", "resnetblur50d", "resnetblur101d"),
+    *("skresnet50", "skresnet50d", "resnet50_mlp", "resnetv2_50d", "resnetv2_50t"),
+    *("resnetv2_101d", "resnetv2_152", "resnetv2_152d"),
 }
 
 
@@ -110,6 +123,12 @@ def find_tagged(name: str) -> tuple[Variant, Pretrained | None]:
 def is_known(name: str) -> bool:
     """Whether an architecture is called so."""
     return name in _by_any_name() or name.lower() in _by_any_name()
+
+
+def in_timm(variant: Variant) -> bool:
+    """Whether timm builds the same network by the same name."""
+    theirs = (checkpoint.training is None for checkpoint in variant.pretrained.values())
+    return variant.name in UNPUBLISHED or any(theirs)
 
 
 def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
@@ -210,6 +229,7 @@ def checkpoint_table(checkpoints: Iterable[Pretrained]) -> list[str]:
             checkpoint.caution,
             "no classifier" if checkpoint.classes == 0 else "",
             f"{checkpoint.classes} classes" if checkpoint.classes not in (0, 1000) else "",
+            f"{checkpoint.dataset}, comes along" if checkpoint.training else "",
         )
         rows.append(
             (
@@ -242,7 +262,8 @@ def model_info(name: str) -> ModelInfo:
 
     Returns:
         A `ModelInfo`: print it, look at its attributes, or take `as_dict()` for JSON. Accuracies
-        are those that timm reports for ImageNet-1k; the licences are the authors'.
+        are those that timm reports for ImageNet-1k, or of weights that come along those that we
+        measured; the licences are the authors'.
 
     Raises:
         TypeError: if the name is not a string.
@@ -257,7 +278,7 @@ def model_info(name: str) -> ModelInfo:
     [('in1k', 80.958)]
     """
     variant, checkpoint = find_tagged(name)
-    builder, family = _origin(variant)
+    builder, family = origin(variant)
     image_size = variant.config.image_size
     parameters, macs = _costs(variant, image_size)
     return ModelInfo(
@@ -273,7 +294,7 @@ def model_info(name: str) -> ModelInfo:
     )
 
 
-def _origin(variant: Variant) -> tuple[str, str]:
+def origin(variant: Variant) -> tuple[str, str]:
     """A variant's public name and its family's."""
     return next(
         (name, family)
@@ -285,7 +306,10 @@ def _origin(variant: Variant) -> tuple[str, str]:
 
 @functools.cache
 def _costs(variant: Variant, image_size: int) -> tuple[int, int]:
-    """Trainable parameters and multiply-accumulates."""
-    model = variant(weights=None)
+    return costs(variant(weights=None), (image_size, image_size))
+
+
+def costs(model: keras.Model, image_size: tuple[int, int]) -> tuple[int, int]:
+    """Trainable parameters of a model, and multiply-accumulates for one image."""
     parameters = sum(math.prod(weight.shape) for weight in model.trainable_weights)
-    return parameters, count_macs(model, (image_size, image_size, 3))
+    return parameters, count_macs(model, (*image_size, model.input_shape[-1]))

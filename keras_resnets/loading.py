@@ -21,7 +21,8 @@ import keras
 from keras_resnets import catalog
 from keras_resnets.checks import nearest, require, said
 from keras_resnets.files import read_json
-from keras_resnets.graph.endings import normalizing_layer, output_activation
+from keras_resnets.graph.classifier import Classifier
+from keras_resnets.graph.endings import normalizing_layer
 from keras_resnets.models import blocks
 from keras_resnets.models.variant import Variant
 from keras_resnets.preparation import Preparation
@@ -40,7 +41,7 @@ class Located:
     Attributes:
         name: how it was named.
         variant: its architecture; None for a whole saved model that does not say.
-        config_changes: fields of the architecture's configuration that it changes.
+        config_changes: arguments that it is built with beside its name; see `Facts`.
         asked: the weights as they were asked for; see `source.find`.
         whole: a saved model that is loaded rather than built, or None.
         run: the folder of the run that made it, or None.
@@ -132,6 +133,8 @@ class Located:
         facts = self.weights and self.weights.repository and self.weights.repository.facts
         if facts and facts.channels is not None and arguments.get("input_tensor") is None:
             arguments.setdefault("input_shape", (None, None, facts.channels))
+        if facts and facts.is_backbone and not {"classes", "include_top"} & arguments.keys():
+            arguments = {"pooling": "avg", **self.config_changes, "include_top": False, **arguments}
         if self.threshold is not None and "classes" not in arguments:
             arguments.setdefault("classifier_activation", "sigmoid")
         return self.variant(weights=self.weights, **{**self.config_changes, **arguments})
@@ -185,40 +188,6 @@ class Located:
         if len(names) != classes:
             names = tuple(published.class_names())
         return names if len(names) == classes else None
-
-
-@dataclasses.dataclass(frozen=True)
-class Classifier:
-    """A model that classifies RGB images.
-
-    Attributes:
-        model: from RGB values 0 to 255 `(batch, height, width, 3)` to scores `(batch, classes)`.
-        preparation: how images are resized and cropped for it.
-        class_names: label and description of each output, or None.
-        threshold: the probability from which an image has a label; None where it has one class.
-    """
-
-    model: keras.Model
-    preparation: Preparation
-    class_names: tuple[tuple[str, str], ...] | None
-    threshold: float | None = None
-
-    @functools.cached_property
-    def _ends_in_logits(self) -> bool:
-        """Found out once: it walks the model's graph."""
-        return output_activation(self.model) not in ("softmax", "sigmoid")
-
-    def probabilities(self, images: Any) -> Any:
-        """Class probabilities of a batch."""
-        return self.as_probabilities(self.model.predict_on_batch(images))
-
-    def as_probabilities(self, scores: Any) -> Any:
-        """The model's outputs as probabilities: logits get their softmax, or sigmoids."""
-        if self._ends_in_logits and self.threshold is not None:
-            scores = keras.ops.sigmoid(keras.ops.cast(scores, "float32"))
-        elif self._ends_in_logits and scores.shape[-1] >= 2:
-            scores = keras.ops.softmax(keras.ops.cast(scores, "float32"))
-        return keras.ops.convert_to_numpy(scores)
 
 
 def _taking_rgb(model: keras.Model, preparation: Preparation) -> keras.Model:
@@ -372,14 +341,14 @@ def _from_path(text: str) -> Located:
         return _from_repository(text)
     path = Path(text)
     if path.is_dir():
-        return _from_run(path) if _is_run(path) else _from_repository(text)
+        return _from_run(path) if is_run(path) else _from_repository(text)
     if not path.exists():
         near = nearest(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
         raise FileNotFoundError(
             "model must be a file or folder that exists, or the name of an architecture (see "
             f"list_models()). {near}Received: {text!r}"
         )
-    if path.name == BEST_MODEL and _is_run(path.parent):
+    if path.name == BEST_MODEL and is_run(path.parent):
         return dataclasses.replace(_from_run(path.parent), name=text)
     weights = Weights(path=text, name=text)
     known = weights.architecture is not None and catalog.is_known(weights.architecture)
@@ -411,10 +380,15 @@ def _from_repository(text: str) -> Located:
         config=repository.config,
     )
     variant = catalog.find_variant(weights.architecture)
-    return Located(name=text, variant=variant, asked=source.find(variant.name, repository))
+    return Located(
+        name=text,
+        variant=variant,
+        config_changes=weights.config_changes,
+        asked=source.find(variant.name, repository),
+    )
 
 
-def _is_run(folder: Path) -> bool:
+def is_run(folder: Path) -> bool:
     """Whether a folder is a run's: its config.json tells of a recipe."""
     try:
         config = read_json(folder / RUN_CONFIG)

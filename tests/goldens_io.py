@@ -17,6 +17,9 @@ import keras_resnets as kr
 
 FOLDER = Path(__file__).parent / "goldens"
 
+# Relative to the largest value of a level.
+TOLERANCES = {"float32": 1e-5, "float64": 1e-8}
+
 
 @functools.cache
 def architectures() -> dict[str, dict[str, Any]]:
@@ -34,6 +37,19 @@ def parity() -> dict[str, Any]:
 def values():
     """The outputs of every case."""
     return np.load(FOLDER / "parity.npz")
+
+
+@contextlib.contextmanager
+def computing_in(dtype: str):
+    """Builds and computes in a type."""
+    before, policy = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx(dtype)
+    keras.config.set_dtype_policy(dtype)  # It is made of the first floatx and kept.
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(before)
+        keras.config.set_dtype_policy(policy)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """A small server on loopback that speaks the hub's endpoints, and clients of it."""
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -14,6 +15,7 @@ from nets import CASES
 
 import keras_resnets as kr
 
+TOKEN = "hf_good"  # May write what "me" owns.
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -23,8 +25,9 @@ CHANGES = dict(CASES["basic"].changes)  # A tiny ResNet-18.
 class Repository:
     """What the server has under a name, and how it misbehaves."""
 
-    def __init__(self, files, *, status=200, cut=False, damage=0):
+    def __init__(self, files, *, status=200, cut=False, damage=0, private=False):
         self.files = files
+        self.private = private
         self.status = status  # Of every answer, if not 200.
         self.cut = cut  # Whether the first answer stops in the middle.
         self.damage = damage  # How many answers have a wrong byte.
@@ -84,6 +87,91 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
         return None
 
+    # Writing: a repository is made, large files are put into a store, and a commit names them all.
+
+    def do_POST(self):
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length) if length else b"".join(self.chunks())
+        self.server.requests.append((self.command, self.path))
+        if self.path == "/api/validate-yaml":
+            return self.reply({"errors": [], "warnings": []})
+        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            return self.refuse(401, None)
+        if self.path == "/api/repos/create":
+            return self.create(json.loads(body))
+        path = self.path.removeprefix("/api/models/").lstrip("/").partition("?")[0]
+        name = "/".join(path.removesuffix("/info/lfs/objects/batch").split("/")[:2])
+        repository = self.server.repositories.get(name.removesuffix(".git"))
+        if repository is None:
+            return self.refuse(401, "RepoNotFound")
+        if path.endswith("/info/lfs/objects/batch"):
+            return self.batch(json.loads(body))
+        if path.endswith("/preupload/main"):
+            return self.preupload(json.loads(body))
+        return self.commit(repository, name, body)
+
+    def create(self, asked: dict) -> None:
+        name = f"{asked['organization']}/{asked['name']}"
+        if asked["organization"] != "me":
+            return self.refuse(403, None)
+        status = 409 if name in self.server.repositories else 200
+        private = asked.get("visibility") == "private" or asked.get("private") is True
+        self.server.repositories.setdefault(name, Repository({}, private=private))
+        return self.reply({"url": f"http://{self.headers['Host']}/{name}"}, status)
+
+    def preupload(self, asked: dict) -> None:
+        modes = [
+            {
+                "path": file["path"],
+                "uploadMode": "lfs" if file["path"].endswith(".safetensors") else "regular",
+                "shouldIgnore": False,
+            }
+            for file in asked["files"]
+        ]
+        return self.reply({"files": modes})
+
+    def batch(self, asked: dict) -> None:
+        store = f"http://{self.headers['Host']}/store"
+        objects = [
+            thing | {"actions": {"upload": {"href": f"{store}/{thing['oid']}"}}}
+            for thing in asked["objects"]
+        ]
+        return self.reply({"transfer": "basic", "objects": objects})
+
+    def do_PUT(self):
+        length = int(self.headers.get("Content-Length") or 0)
+        content = self.rfile.read(length) if length else b"".join(self.chunks())
+        self.server.requests.append((self.command, self.path))
+        if hashlib.sha256(content).hexdigest() != self.path.removeprefix("/store/"):
+            return self.refuse(400, None)
+        self.server.store[self.path.removeprefix("/store/")] = content
+        return self.reply({})
+
+    def commit(self, repository: Repository, name: str, body: bytes) -> None:
+        for line in map(json.loads, body.splitlines()):
+            value = line["value"]
+            if line["key"] == "file":
+                repository.files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                repository.files[value["path"]] = self.server.store[value["oid"]]
+        address = f"http://{self.headers['Host']}/{name}/commit/{COMMIT}"
+        return self.reply({"commitUrl": address, "commitOid": COMMIT, "success": True})
+
+    def chunks(self):
+        """The parts of a body whose length is not told in front."""
+        while size := int(self.rfile.readline(), 16):
+            yield self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+
+    def reply(self, value: dict, status: int = 200) -> None:
+        content = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
     def refuse(self, status: int, code: str | None) -> None:
         self.send_response(status)
         if code:
@@ -100,7 +188,7 @@ class Handler(BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def serving(repositories: dict[str, Repository]):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.repositories, server.requests = repositories, []
+    server.repositories, server.requests, server.store = repositories, [], {}
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

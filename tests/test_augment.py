@@ -1,5 +1,8 @@
 """Augmentation, against NumPy, PIL and the papers."""
 
+import dataclasses
+import itertools
+
 import numpy as np
 import pytest
 import skimage.data
@@ -316,6 +319,38 @@ def test_pad_crop_moves_the_image_by_at_most_the_padding():
 
 
 # Batches ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("pixels", "flip"), [(0, False), (0, True), (1, False), (2, True)])
+def test_a_batch_is_cropped_and_flipped_image_by_image(pixels, flip):
+    """Each is one of the crops that the image has, each crop comes, and as often as others."""
+    image = np.random.default_rng(0).integers(1, 256, (5, 5, 3), "uint8")
+    padded = np.pad(image, [(pixels, pixels), (pixels, pixels), (0, 0)])
+    places = list(itertools.product(range(2 * pixels + 1), repeat=2))
+    crops = [padded[top : top + 5, left : left + 5] for top, left in places]
+    if flip:
+        crops += [crop[:, ::-1] for crop in crops]
+    augmentation = Augmentation(crop_scale=None, pad_crop=pixels, flip=flip)
+    count = 100 * len(crops)
+    found = augment.crop_and_flip(np.repeat(image[None], count, 0), augmentation, SEED).numpy()
+    equal = np.stack([(found == crop).all((1, 2, 3)) for crop in crops])
+    assert (equal.sum(0) == 1).all()
+    assert abs(equal.sum(1) - 100).max() < 45  # 4.5 standard deviations.
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(color_jitter=0.1),
+        dict(random_erasing=0.5),
+        dict(aug_mix=True),
+        dict(crop_scale=(0.5, 1)),
+    ],
+)
+def test_what_changes_single_images_does_not_happen_to_whole_batches(changes):
+    plain = Augmentation(crop_scale=None, pad_crop=0, mixup=0.2, label_smoothing=0.1)
+    assert augment.is_crop_and_flip(plain)
+    assert not augment.is_crop_and_flip(dataclasses.replace(plain, **changes))
 
 
 def test_mixup_blends_images_and_labels_alike():

@@ -32,16 +32,6 @@ UNCHOSEN = {
     # Embeddings.
     *(f"resnet{size}_clip{gap}" for size in CLIP_SIZES for gap in ("", "_gap")),
 }
-# timm has the architecture and publishes no checkpoint of it.
-UNPUBLISHED = {
-    *("resnet50t", "resnet200", "rexnetr_100", "rexnetr_130", "rexnetr_150"),
-    *("seresnet18", "seresnet34", "seresnet50t", "seresnet101", "seresnet152"),
-    *("seresnet200d", "seresnet269d"),
-    *("ecaresnet200d", "ecaresnext26t_32x4d", "ecaresnext50t_32x4d", "resnetaa34d"),
-    *("resnetblur18", "resnetblur50d", "resnetblur101d"),
-    *("skresnet50", "skresnet50d", "resnet50_mlp", "resnetv2_50d", "resnetv2_50t"),
-    *("resnetv2_101d", "resnetv2_152", "resnetv2_152d"),
-}
 
 
 def from_timm() -> set[str]:
@@ -50,13 +40,18 @@ def from_timm() -> set[str]:
     return {name for name, fact in facts if fact["source"].startswith("timm ")}
 
 
+def test_which_architectures_timm_has_is_known_without_timm():
+    known = {v.name for v in catalog.variants().values() if catalog.in_timm(v)}
+    assert known == from_timm()
+
+
 # The table ---------------------------------------------------------------------------------------
 
 
 def test_the_table_has_every_published_checkpoint_of_every_architecture_of_timm():
     assert len(CHECKPOINTS) == 217
     assert len(from_timm()) == 144
-    assert set(published.table()) == from_timm() - UNPUBLISHED
+    assert set(published.table()) == from_timm() - catalog.UNPUBLISHED
     assert set(published.table()) <= set(kr.list_models())
 
 
@@ -114,6 +109,8 @@ def test_rows_are_the_facts_of_timm():
         top5=95.372,
         results_size=224,
         imagenet=True,
+        dataset="ImageNet",
+        training=None,
     )
     other = published.find("resnet18d", "ra4_e3600_r224_in1k")
     assert (other.test_input_size, other.test_crop_pct) == ((288, 288), 1.0)

@@ -226,9 +226,11 @@ def test_a_missing_tfds_data_set_says_how_to_prepare_it(tmp_path):
 # Order --------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["folder", "tfrecord"])
+@pytest.fixture(params=["folder", "tfrecord", "arrays"])
 def twenty(request, tmp_path):
-    """20 images of 2 classes, that are read by number or not; 18 are for training."""
+    """20 images of 2 classes, that are read by number or not, or at once; 18 are for training."""
+    if request.param == "arrays":
+        return arrays(20, 2)
     if request.param == "folder":
         return f"folder:{write_folder(tmp_path, count=10)}"
     return write_records(tmp_path, np.arange(20) % 2)
@@ -264,15 +266,36 @@ EVERYTHING = Augmentation(
 )
 
 
-def test_starting_at_a_step_gives_the_batches_of_an_uninterrupted_run(twenty):
+MOVED = Augmentation(crop_scale=None, pad_crop=2, mixup=0.2, label_smoothing=0.1)
+
+
+@pytest.mark.parametrize(("augmentation", "size"), [(EVERYTHING, 16), (MOVED, 8)])
+def test_starting_at_a_step_gives_the_batches_of_an_uninterrupted_run(twenty, augmentation, size):
     examples = data.load(twenty, "train")
-    arguments = dict(image_size=16, batch_size=4, seed=3)
-    whole = list(training_batches(examples, EVERYTHING, **arguments).take(9))
+    arguments = dict(image_size=size, batch_size=4, seed=3)
+    whole = list(training_batches(examples, augmentation, **arguments).take(9))
     # 18 images are 4.5 batches: step 7 lies in the middle of the second epoch.
-    rest = training_batches(examples, EVERYTHING, **arguments, start_step=7)
+    rest = training_batches(examples, augmentation, **arguments, start_step=7)
     for expected, found in zip(whole[7:], rest, strict=False):
         np.testing.assert_array_equal(expected[0], found[0])
         np.testing.assert_array_equal(expected[1], found[1])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("shard", [(0, 1), (1, 2)])
+def test_images_in_memory_come_as_they_come_one_by_one(channels, shard, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 8, 8, channels), "uint8")
+    examples = data.load({"train": (pixels, np.arange(20) % 3)}, "train", shard=shard)
+    arguments = dict(image_size=8, batch_size=4, seed=3, start_step=1)
+
+    def first_epoch():
+        return list(training_batches(examples, PLAIN, **arguments).take(4))
+
+    at_once = first_epoch()
+    monkeypatch.setattr("keras_resnets.training.batches._as_they_are", lambda *arguments: False)
+    for found, expected in zip(at_once, first_epoch(), strict=True):
+        np.testing.assert_array_equal(found[0], expected[0])
+        np.testing.assert_array_equal(found[1], expected[1])
 
 
 def test_hosts_share_an_epoch_and_an_evaluation(twenty):

@@ -12,7 +12,7 @@ from tiny_runs import CLASSES, ONE_BLOCK, invoke, pictures, tiny_config, write_p
 
 import keras_resnets as kr
 from keras_resnets import loading
-from keras_resnets.loading import Classifier
+from keras_resnets.graph.classifier import Classifier
 from keras_resnets.preparation import Preparation
 from keras_resnets.training import answers, batches, data, evaluate
 from keras_resnets.training.run import train

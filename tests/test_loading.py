@@ -62,11 +62,14 @@ def some(images: Path) -> list[Path]:
     return sorted(images.glob("validation/*/*.png"))
 
 
-@pytest.mark.parametrize("what", ["folder", "saved model", "saved model elsewhere", "weights"])
+@pytest.mark.parametrize(
+    "what", ["folder", "folder for others", "saved model", "saved model elsewhere", "weights"]
+)
 def test_what_a_run_has_left_is_predicted_with_by_its_class_names(what, run, images, tmp_path):
     elsewhere = shutil.copy(run / "best.keras", tmp_path / "mine.keras")
     named = {
         "folder": [run],
+        "folder for others": [kr.save_pretrained(run, tmp_path / "shared")],
         "saved model": [run / "best.keras"],
         "saved model elsewhere": [elsewhere],
         "weights": ["resnet20", "--weights", run / "best.safetensors"],

@@ -18,7 +18,8 @@ from tiny_runs import ONE_BLOCK, TINY, at_step, invoke, last_arrays, names, pict
 
 import keras_resnets as kr
 from keras_resnets.commands import predict
-from keras_resnets.loading import Classifier, locate
+from keras_resnets.graph.classifier import Classifier
+from keras_resnets.loading import locate
 from keras_resnets.preparation import Preparation
 from keras_resnets.training import callbacks, data, distribute, errors, evaluate
 from keras_resnets.training.losses import MeanAveragePrecision, MultiLabelCrossentropy

@@ -1,31 +1,13 @@
 """The same weights and images give the same values as in PyTorch (see tools/make_goldens.py)."""
 
-import contextlib
-
 import keras
 import numpy as np
 import pytest
 from deterministic import random_images, sample_positions
-from goldens_io import build, parity, relative_error, values
+from goldens_io import TOLERANCES, build, computing_in, parity, relative_error, values
 from nets import CASES, FULL, TINY, Case, size_key
 
 import keras_resnets as kr
-
-# Relative to the largest value of a level.
-TOLERANCES = {"float32": 1e-5, "float64": 1e-8}
-
-
-@contextlib.contextmanager
-def computing_in(dtype: str):
-    """Builds and computes in a type."""
-    before, policy = keras.config.floatx(), keras.config.dtype_policy()
-    keras.config.set_floatx(dtype)
-    keras.config.set_dtype_policy(dtype)  # It is made of the first floatx and kept.
-    try:
-        yield
-    finally:
-        keras.config.set_floatx(before)
-        keras.config.set_dtype_policy(policy)
 
 
 def compare(case: Case) -> None:

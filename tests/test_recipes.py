@@ -21,9 +21,9 @@ NAMES = list_recipes()
 FOLDER = Path(recipes.__file__).parent / "recipes"
 
 
-def test_the_recipes_are_those_of_the_papers_and_two_of_our_own():
+def test_the_recipes_are_those_of_the_papers_and_three_of_our_own():
     papers = "resnet cifar resnext resnest res2net rexnet torchvision_v2 a1 a2 a3"
-    assert sorted([*papers.split(), "finetune", "quick"]) == NAMES
+    assert sorted([*papers.split(), "cifar_fast", "finetune", "quick"]) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -105,6 +105,17 @@ def test_changes_reach_the_recipe_its_augmentation_and_the_architecture():
     assert config.recipe.schedule == "constant"
 
 
+@pytest.mark.parametrize("recipe", ["cifar", "cifar_fast", "resnest", "a1"])
+def test_warm_up_and_steps_move_with_the_epochs_unless_they_are_changed_too(recipe):
+    whole = find_recipe(recipe)
+    half = resolve("digits", recipe=recipe, changes={"epochs": whole.epochs // 2}).recipe
+    assert half.warmup_epochs == pytest.approx(whole.warmup_epochs / 2, rel=0.01)
+    assert half.step_epochs == tuple(round(epoch / 2) for epoch in whole.step_epochs)
+    changes = {"epochs": whole.epochs // 2, "warmup_epochs": 1, "step_epochs": (1, 2)}
+    changed = resolve("digits", recipe=recipe, changes=changes).recipe
+    assert (changed.warmup_epochs, changed.step_epochs) == (1, (1, 2))
+
+
 def test_the_fields_of_a_run_are_options_whose_help_is_their_documentation():
     command = typer.main.get_command(app).commands["train"]
     options = {option.name: option for option in command.get_params(typer.Context(command))}
@@ -115,7 +126,9 @@ def test_the_fields_of_a_run_are_options_whose_help_is_their_documentation():
             assert options[field.name].help.startswith(texts[field.name])
             assert options[field.name].default is None, "--resume must see what was given"
     assert options["keep"].help == "How many checkpoints to keep. Default: 2."
-    assert options["epochs"].help == "Passes over the training images. Default: the recipe's."
+    assert options["learning_rate"].help == (
+        "The highest, for a batch of reference_batch_size. Default: the recipe's."
+    )
     for option in ("--seed", "--learning-rate"):
         code, text = invoke("train", "--out", "never", option, "many")
         assert (code, option in text) == (2, True)

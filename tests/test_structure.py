@@ -32,7 +32,7 @@ FRAMEWORKS = {"jax", "tensorflow", "torch"}
 
 # Who may import what, from the bottom up; a folder stands for all in it, and everything may import
 # the ground floor. `preparation` checks its fields; the rest of the ground floor stands by itself.
-GROUND = {"backends", "checks", "names", "preparation", "files"}
+GROUND = {"backends", "checks", "names", "preparation", "files", "markdown"}
 _PARTS = {
     f"models.{name}"
     for name in ("attention", "blocks", "byobnet", "network", "residual", "variant")
@@ -46,6 +46,7 @@ ARROWS = {
     "checks": set(),
     "names": set(),
     "files": set(),
+    "markdown": set(),
     "preparation": {"checks"},
     "layers": {"layers"},
     "graph": {"layers", "graph"},
@@ -64,6 +65,7 @@ ARROWS = {
     "preprocessing": _BELOW_TRAINING - {"preprocessing"},
     "training": {*_BELOW_TRAINING, "training"},
     "deploy": {*_BELOW_TRAINING, "training", "deploy"},
+    "sharing": {*_BELOW_TRAINING, "training", "deploy", "sharing"},
 }
 
 # The input pipeline is tf.data on every backend; what runs in it is TensorFlow's.

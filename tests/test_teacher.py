@@ -19,7 +19,7 @@ from tiny_runs import (
     write_pictures,
 )
 
-from keras_resnets.loading import Classifier
+from keras_resnets.graph.classifier import Classifier
 from keras_resnets.preparation import Preparation
 from keras_resnets.training import data, distribute, errors
 from keras_resnets.training import teacher as teacher_module

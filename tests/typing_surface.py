@@ -5,6 +5,7 @@ Each `assert_type` fails where a name is hidden from the checker or its type is 
 unused comment, which is an error as well.
 """
 
+from pathlib import Path
 from typing import assert_type
 
 import keras
@@ -44,8 +45,12 @@ def models(model: keras.Model) -> None:
     assert_type(kr.freeze(model, until="layer3"), list[str])
     assert_type(kr.load_weights(model, "model.safetensors").fits, bool)
     kr.save_safetensors(model, "model.safetensors")
+    assert_type(kr.save_pretrained(model, "mine", class_names=["a", "b"], licence="mit"), Path)
+    assert_type(kr.push_to_hub("runs/mine", "me/mine", metrics=[{"name": "top-1"}]), str)
     kr.count_macs("resnet50")  # type: ignore[arg-type]
     kr.load_weights(model)  # type: ignore[call-arg]
+    kr.save_pretrained(model, "mine", license="mit")  # type: ignore[call-arg]
+    kr.push_to_hub(model, "me/mine", class_names=3)  # type: ignore[arg-type]
     kr.save_safetensors(model, 1)  # type: ignore[arg-type]
 
 

@@ -60,11 +60,19 @@ except RuntimeError as error:
 
 from deterministic import random_images, random_state, sample_positions  # noqa: E402
 from nets import CASES, Case, size_key  # noqa: E402
-from reference_nets import REFERENCES, Reference, use_small_stem  # noqa: E402
+from reference_nets import (  # noqa: E402
+    REFERENCES,
+    Reference,
+    use_small_rexnet_stem,
+    use_small_stem,
+)
+from safetensors.torch import load_file  # noqa: E402
 from timm.layers import AttentionPool2d, SEModule, StdConv2d  # noqa: E402
 from timm.models import byobnet  # noqa: E402
 from timm.models.resnetv2 import ResNetV2  # noqa: E402
 from timm.models.rexnet import RexNet  # noqa: E402
+
+from keras_resnets.weights import published  # noqa: E402
 
 TIMM_VARIANTS = """
     resnet10t resnet14t resnet18 resnet18d resnet26 resnet26d resnet26t resnet34 resnet34d
@@ -202,11 +210,7 @@ def remove_first_strides(model: nn.Module) -> None:
     if not isinstance(model, RexNet):
         use_small_stem(model)
         return
-    model.stem.conv.stride = (1, 1)
-    block = model.features[1]
-    block.conv_dw.conv.stride = (1, 1)
-    # timm's rule for a block built at stride 1 in the first place.
-    block.use_shortcut = block.in_channels <= block.out_channels
+    use_small_rexnet_stem(model)
 
 
 class Nothing(nn.Module):
@@ -299,6 +303,20 @@ def parity(case: Case) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return record, arrays
 
 
+def bundled() -> dict[str, np.ndarray]:
+    """The logits of the weights that are in the package, for images of their size."""
+    values = {}
+    rows = [row for tags in published.table().values() for row in tags.values() if row.bundled]
+    for row in rows:
+        model = REFERENCES[row.architecture].create().eval()
+        tensors = {key: tensor.float() for key, tensor in load_file(row.bundled).items()}
+        missing, unexpected = model.load_state_dict(tensors, strict=False)
+        if unexpected or any(not path.endswith("num_batches_tracked") for path in missing):
+            raise RuntimeError(f"{row.name} does not fit: {missing}, {unexpected}.")
+        values[row.name] = run(model, random_images(*row.input_size, batch=4))["logits"]
+    return values
+
+
 def count_macs(model: nn.Module, size: int) -> int:
     """Count the multiply-accumulates of convolutions and linear layers for one square image.
 
@@ -325,9 +343,9 @@ def count_macs(model: nn.Module, size: int) -> int:
 
 def architecture(name: str) -> dict[str, Any]:
     """Describe a variant; the network is built without memory for its weights."""
-    published = Reference(f"timm {PINNED['timm']}", partial(timm.create_model, name))
+    of_timm = Reference(f"timm {PINNED['timm']}", partial(timm.create_model, name))
     size = timm.models.get_pretrained_cfg(name).input_size[1] if "_clip" in name else 224
-    reference = REFERENCES.get(name, published._replace(input_size=size))
+    reference = REFERENCES.get(name, of_timm._replace(input_size=size))
     with torch.device("meta"):
         model = reference.create().eval()
     return {
@@ -398,6 +416,7 @@ def main() -> None:
     write_json(path, {"versions": PINNED, "cases": {name: records[name] for name in CASES}})
     known = {key: value for key, value in arrays.items() if key.split("/")[0] in CASES}
     np.savez_compressed(output / "parity.npz", **known)
+    np.savez_compressed(output / "bundled.npz", **bundled())
 
 
 if __name__ == "__main__":

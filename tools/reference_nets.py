@@ -14,6 +14,7 @@ import torch
 from timm.models.res2net import Bottle2neck
 from timm.models.resnest import ResNestBottleneck
 from timm.models.resnet import Bottleneck, ResNet
+from timm.models.rexnet import RexNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -220,34 +221,55 @@ def use_small_stem(model: ResNet) -> None:
     model.maxpool = nn.Identity()
 
 
-def cifar_resnext(cardinality: int, base_width: int) -> ResNet:
-    """ResNeXt-29 for 32x32 images: Xie et al. 2017, section 5.3."""
-    model = ResNet(
-        Bottleneck,
-        layers=(3, 3, 3),
-        channels=(64, 128, 256),
-        cardinality=cardinality,
-        base_width=base_width,
-        num_classes=CIFAR_CLASSES,
-    )
+def use_small_rexnet_stem(model: RexNet) -> None:
+    """Keep the resolution in the stem of a timm ReXNet and in its block 1."""
+    model.stem.conv.stride = (1, 1)
+    block = model.features[1]
+    block.conv_dw.conv.stride = (1, 1)
+    # timm's rule for a block built at stride 1 in the first place.
+    block.use_shortcut = block.in_channels <= block.out_channels
+
+
+def cifar_network(block: type[nn.Module], classes: int = CIFAR_CLASSES, **numbers) -> ResNet:
+    """A bottleneck network of three stages for 32x32 images; by default of 29 layers."""
+    numbers = dict(layers=(3, 3, 3), channels=(64, 128, 256)) | numbers
+    model = ResNet(block, num_classes=classes, **numbers)
     use_small_stem(model)
     model.layer4 = nn.Identity()  # timm's forward names four stages
     return model
 
 
+def cifar_resnext(cardinality: int, base_width: int) -> ResNet:
+    """ResNeXt-29: Xie et al. 2017, section 5.3."""
+    return cifar_network(Bottleneck, cardinality=cardinality, base_width=base_width)
+
+
 def cifar_res2next(cardinality: int, base_width: int, scale: int) -> ResNet:
-    """Res2NeXt-29 for 32x32 images: Gao et al. 2019, section 4.3 and table 4."""
-    model = ResNet(
-        Bottle2neck,
-        layers=(3, 3, 3),
-        channels=(64, 128, 256),
-        cardinality=cardinality,
-        base_width=base_width,
-        num_classes=100,
-        block_args=dict(scale=scale),
+    """Res2NeXt-29: Gao et al. 2019, section 4.3 and table 4."""
+    widths = dict(cardinality=cardinality, base_width=base_width)
+    return cifar_network(Bottle2neck, classes=100, **widths, block_args=dict(scale=scale))
+
+
+# The sizes of our own small networks.
+_SMALL = dict(layers=(2, 2, 2), channels=(16, 32, 64))
+
+
+def cifar_resnest() -> ResNet:
+    """Our ResNeSt of 20 layers, in the fast form."""
+    return cifar_network(
+        ResNestBottleneck,
+        **_SMALL,
+        stem_type="deep",
+        stem_width=16,
+        avg_down=True,
+        block_args=dict(radix=2, avd=True, avd_first=True),
     )
-    use_small_stem(model)
-    model.layer4 = nn.Identity()
+
+
+def cifar_rexnet() -> RexNet:
+    """Our ReXNet of half the width and depth; the stem and block 1 keep the resolution."""
+    model = RexNet(width_mult=0.5, depth_mult=0.5, num_classes=CIFAR_CLASSES)
+    use_small_rexnet_stem(model)
     return model
 
 
@@ -272,6 +294,7 @@ _XIE = "Xie et al. 2017, arXiv:1611.05431 (classes of timm 1.0.31)"
 _XIE_CIFAR = "Xie et al. 2017, arXiv:1611.05431, section 5.3 (classes of timm 1.0.31)"
 _ABLATION = "github.com/zhanghang1989/ResNeSt, ablation.md (classes of timm 1.0.31)"
 _GAO = "Gao et al. 2019, arXiv:1904.01169, table 4 (classes of timm 1.0.31)"
+_OURS = "keras_resnets (classes of timm 1.0.31)"
 _LITE = "github.com/clovaai/rexnet, rexnetv1_lite.py"
 
 
@@ -302,6 +325,16 @@ REFERENCES: dict[str, Reference] = {
         f"res2next29_{c}cx{w}wx{s}s": Reference(_GAO, partial(cifar_res2next, c, w, s), 32)
         for c, w, s in ((6, 24, 4), (8, 25, 4), (6, 24, 6))
     },
+    "resnext20_cifar": Reference(
+        _OURS, partial(cifar_network, Bottleneck, **_SMALL, cardinality=8, base_width=16), 32
+    ),
+    "res2net20_cifar": Reference(
+        _OURS,
+        partial(cifar_network, Bottle2neck, **_SMALL, base_width=32, block_args=dict(scale=4)),
+        32,
+    ),
+    "resnest20_cifar": Reference(_OURS, cifar_resnest, 32),
+    "rexnet_cifar": Reference(_OURS, cifar_rexnet, 32),
     **{
         f"rexnet_lite_{percent}": Reference(_LITE, partial(ReXNetLite, percent / 100))
         for percent in (100, 130, 150, 200)

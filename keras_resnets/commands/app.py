@@ -14,7 +14,7 @@ import typer
 
 from keras_resnets import __version__
 from keras_resnets.checks import nearest
-from keras_resnets.commands.arguments import AsJson, Model, Threshold, Weights
+from keras_resnets.commands.arguments import AsJson, Model, OfWeights, Threshold, Weights
 from keras_resnets.commands.errors import errors_to_stderr
 from keras_resnets.commands.options import expanded, with_run_options
 from keras_resnets.commands.output import (
@@ -117,6 +117,15 @@ def model_info(
     if info.pretrained:
         print_lines([""])
         print_checkpoints(info.pretrained)
+
+
+@app.command("card")
+@errors_to_stderr()
+def print_card(name: OfWeights) -> None:
+    """Print the model card of weights, as Markdown: what is known of them, and how to use them."""
+    from keras_resnets.sharing import card, pretrained
+
+    typer.echo(card.text_of(pretrained.about_named(name)), nl=False)
 
 
 @app.command("predict")

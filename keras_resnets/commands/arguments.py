@@ -28,3 +28,10 @@ Threshold = Annotated[
         "Default: what the model states."
     ),
 ]
+OfWeights = Annotated[
+    str,
+    typer.Argument(
+        help="architecture.tag, hf://owner/repository, a folder, the folder of a run, or a file of "
+        "weights that names its architecture."
+    ),
+]

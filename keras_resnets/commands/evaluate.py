@@ -77,12 +77,9 @@ def run_evaluation(
         print_table(_by_threshold(found))
     print_lines([what, found.summary])
     if checkpoint is not None and checkpoint.top1 is not None:
-        print_lines(
-            [
-                f"reported for {checkpoint.name} on ImageNet at {checkpoint.results_size}: "
-                f"top-1 {checkpoint.top1:.2f}%, top-5 {checkpoint.top5:.2f}%"
-            ]
-        )
+        where = f"{checkpoint.name} on {checkpoint.dataset} at {checkpoint.results_size}"
+        reached = f"top-1 {checkpoint.top1:.2f}%, top-5 {checkpoint.top5:.2f}%"
+        print_lines([f"reported for {where}: {reached}"])
 
 
 def _run_folder(located: Located) -> RunFolder | None:

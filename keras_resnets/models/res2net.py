@@ -121,6 +121,13 @@ Res2NeXt50 = Variant("res2next50", Res2NetConfig(depths=(3, 4, 6, 3), base_width
 Res2NeXt29_6cx24wx4s = Variant("res2next29_6cx24wx4s", Res2NetConfig(cardinality=6, base_width=24, scale=4, **_CIFAR), classes=100)
 Res2NeXt29_8cx25wx4s = Variant("res2next29_8cx25wx4s", Res2NetConfig(cardinality=8, base_width=25, scale=4, **_CIFAR), classes=100)
 Res2NeXt29_6cx24wx6s = Variant("res2next29_6cx24wx6s", Res2NetConfig(cardinality=6, base_width=24, scale=6, **_CIFAR), classes=100)
+
+# Ours: as small as ResNet-20, 4 scales of 8 channels in the first stage; its weights come along.
+Res2Net20Cifar = Variant(
+    "res2net20_cifar",
+    Res2NetConfig(depths=(2, 2, 2), planes=(16, 32, 64), base_width=32, scale=4, small_inputs=True),
+    classes=10,
+)
 # fmt: on
 
 if not TYPE_CHECKING:  # A checker reads no computed list; without one it sees every name.

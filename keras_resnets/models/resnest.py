@@ -225,6 +225,13 @@ ResNeSt50_1s2x40d = Variant("resnest50d_1s2x40d", _fast("1s2x40d"))
 ResNeSt50_2s2x40d = Variant("resnest50d_2s2x40d", _fast("2s2x40d"))
 ResNeSt50_4s2x40d = Variant("resnest50d_4s2x40d", _fast("4s2x40d"))
 ResNeSt50_1s4x24d = Variant("resnest50d_1s4x24d", _fast("1s4x24d"))
+
+# Ours: as small as ResNet-20, in the fast form; its weights come along.
+ResNeSt20Cifar = Variant(
+    "resnest20_cifar",
+    ResNeStConfig(depths=(2, 2, 2), planes=(16, 32, 64), stem_width=16, avd_first=True, small_inputs=True),
+    classes=10,
+)
 # fmt: on
 
 if not TYPE_CHECKING:  # A checker reads no computed list; without one it sees every name.

@@ -70,6 +70,13 @@ ECAResNeXt50T_32x4d = Variant("ecaresnext50t_32x4d", ResNeXtConfig(depths=(3, 4,
 # CIFAR: arXiv:1611.05431, section 5.3.
 ResNeXt29_8x64d = Variant("resnext29_8x64d", ResNeXtConfig(cardinality=8, **_CIFAR), classes=10)
 ResNeXt29_16x64d = Variant("resnext29_16x64d", ResNeXtConfig(cardinality=16, **_CIFAR), classes=10)
+
+# Ours: as small as ResNet-20, 8 groups of 4 channels in the first stage; its weights come along.
+ResNeXt20Cifar = Variant(
+    "resnext20_cifar",
+    ResNeXtConfig(depths=(2, 2, 2), planes=(16, 32, 64), cardinality=8, base_width=16, small_inputs=True),
+    classes=10,
+)
 # fmt: on
 
 if not TYPE_CHECKING:  # A checker reads no computed list; without one it sees every name.

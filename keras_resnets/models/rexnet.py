@@ -272,5 +272,10 @@ ReXNetLite130 = Variant("rexnet_lite_130", ReXNetLiteConfig(width=1.3))
 ReXNetLite150 = Variant("rexnet_lite_150", ReXNetLiteConfig(width=1.5))
 ReXNetLite200 = Variant("rexnet_lite_200", ReXNetLiteConfig(width=2.0))
 
+# Ours: as cheap as ResNet-20; its weights come along.
+ReXNetCifar = Variant(
+    "rexnet_cifar", ReXNetConfig(width=0.5, depth=0.5, small_inputs=True), classes=10
+)
+
 if not TYPE_CHECKING:  # A checker reads no computed list; without one it sees every name.
     __all__ = public_names(globals())

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_resnets.checks import require
-from keras_resnets.loading import Classifier
+from keras_resnets.graph.classifier import Classifier
 from keras_resnets.preparation import Preparation
 from keras_resnets.training.batches import evaluation_batches, read
 from keras_resnets.training.data import Examples

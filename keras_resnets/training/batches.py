@@ -98,6 +98,28 @@ def training_batches(
     require(is_count(start_step, 0), "start_step must be a number of steps", start_step=start_step)
     index, hosts = examples.shard
     start = start_step * batch_size
+
+    def finished(step, pixels, labels):
+        step_seed = tf.random.fold_in(tf.constant([seed, 2]), step * hosts + index)
+        return augment.augment_batch(
+            tf.cast(pixels, tf.float32),
+            _targets(labels, examples),
+            augmentation,
+            step_seed,
+            class_weights,
+            multi_label=multi_label or examples.multi_label,
+        )
+
+    def finish_whole(step, batch):
+        step_seed = tf.random.fold_in(tf.constant([seed, 1]), step * hosts + index)
+        pixels = augment.crop_and_flip(batch["image"], augmentation, step_seed)
+        return finished(step, images.decode(pixels), batch["label"])
+
+    if _as_they_are(examples, image_size) and augment.is_crop_and_flip(augmentation):
+        batches = examples.source.shuffled_batches(seed, start, examples.shard, batch_size)
+        batches = batches.enumerate(start_step)
+        return batches.map(finish_whole, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
     shuffled = examples.source.shuffled(seed, start, examples.shard)
     # A number that no other image of any host or epoch has.
     numbers = tf.data.Dataset.counter(start * hosts + index, hosts)
@@ -113,18 +135,7 @@ def training_batches(
 
     def finish(step, batch):
         pixels, readable = _decoded(batch, prepare, image_size, batch_size, examples.strict)
-        pixels, labels = _with_gaps_filled(pixels, batch["label"], readable)
-        labels = _targets(labels, examples)
-        step_seed = tf.random.fold_in(tf.constant([seed, 2]), step * hosts + index)
-        pixels = tf.cast(pixels, tf.float32)
-        return augment.augment_batch(
-            pixels,
-            labels,
-            augmentation,
-            step_seed,
-            class_weights,
-            multi_label=multi_label or examples.multi_label,
-        )
+        return finished(step, *_with_gaps_filled(pixels, batch["label"], readable))
 
     batches = numbered.batch(batch_size, drop_remainder=True).enumerate(start_step)
     return batches.map(finish, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
@@ -331,6 +342,12 @@ def _report(names: tf.Tensor, strict: bool) -> tf.Operation:
             return tf.constant(True)
 
     return tf.cond(tf.size(names) > 0, call, lambda: tf.constant(True)).op
+
+
+def _as_they_are(examples: Examples, image_size: int) -> bool:
+    """Whether the images lie in memory, and already have the size that they are to have."""
+    shape = getattr(examples.source, "image_shape", None)
+    return shape is not None and shape[:2] == (image_size, image_size)
 
 
 def _targets(labels: tf.Tensor, examples: Examples) -> tf.Tensor:

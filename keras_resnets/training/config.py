@@ -262,7 +262,11 @@ def resolve(
 
 
 def changed(recipe: Recipe, variant: Variant, changes: Mapping[str, Any]) -> Recipe:
-    """A recipe with fields of itself, its augmentation or the architecture changed."""
+    """A recipe with fields of itself, its augmentation or the architecture changed.
+
+    With the number of epochs the warm-up and the steps of the learning rate move, unless they are
+    changed as well: ten epochs of a recipe for a hundred would otherwise never leave its warm-up.
+    """
     fields = _fields(Recipe) - {"name", "model", "weights", "augmentation", "by_model"}
     groups = {"recipe": fields, "image": _fields(Augmentation), "config": _fields(variant.config)}
     found: dict[str, dict[str, Any]] = {group: {} for group in groups}
@@ -275,6 +279,9 @@ def changed(recipe: Recipe, variant: Variant, changes: Mapping[str, Any]) -> Rec
                 f"{', '.join(names)}. {nearest(key, names)}Received: {key}={value!r}"
             )
         found[group][key] = as_plain(tuple(value) if isinstance(value, list) else value)
+    epochs = found["recipe"].get("epochs")
+    if is_count(epochs):
+        recipe = recipe.stretched(epochs)
     return dataclasses.replace(
         recipe,
         augmentation=dataclasses.replace(recipe.augmentation, **found["image"]),

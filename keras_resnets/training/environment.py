@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import platform
 from collections.abc import Iterator
@@ -36,7 +37,7 @@ def environment(config: RunConfig) -> Iterator[None]:
 
 
 def versions(placement: Placement) -> dict[str, str]:
-    """Versions of what a run rests on, and where it computes."""
+    """Versions of what a run rests on, where it computes, and the day."""
     backend = keras.backend.backend()
     module = __import__(backend)
     found = {
@@ -49,6 +50,7 @@ def versions(placement: Placement) -> dict[str, str]:
         "devices": ", ".join(keras.distribution.list_devices()) if backend != "torch" else "",
         "replicas": str(placement.replicas),
         "processes": str(placement.processes.count),
+        "date": datetime.date.today().isoformat(),
     }
     if backend != "tensorflow":
         import tensorflow as tf

@@ -12,8 +12,8 @@ import keras
 import numpy as np
 
 from keras_resnets.checks import canonical, listed, nearest, require
+from keras_resnets.graph.classifier import Classifier
 from keras_resnets.graph.endings import output_activation
-from keras_resnets.loading import Classifier
 from keras_resnets.preparation import Preparation
 from keras_resnets.training import multi_label
 from keras_resnets.training.answers import Worst, answers

@@ -47,7 +47,7 @@ class Recipe:
         crop_pct: side of validation's central crop as a fraction of the resized shorter side.
         augmentation: what happens to training images and labels.
 
-        epochs: passes over the training images.
+        epochs: passes over the training images; warm-up and steps move with a change of them.
         batch_size: images a step, over all devices and machines; `"auto"` for as many as fit, found
             before training, to within an eighth.
         optimizer: `"sgd"` (momentum, coupled decay), `"lamb"` or `"adamw"`.

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from keras_resnets.checks import printable
 from keras_resnets.files import atomic_write, write_text
+from keras_resnets.markdown import table
 from keras_resnets.preparation import Preparation
 from keras_resnets.training.callbacks import best_epoch
 from keras_resnets.training.evaluate import Evaluation, percent
@@ -189,7 +190,7 @@ def _report(
         [
             f"# {config['model']} on {config['data']}",
             "",
-            *_table(("", ""), facts.items()),
+            *table(("", ""), facts.items()),
             "",
             "The figures are of the weights in `best.keras` and `best.safetensors`"
             + (", the moving average." if config["recipe"]["ema"] else "."),
@@ -201,7 +202,7 @@ def _report(
             *(_thresholds(evaluation) if several else []),
             "## Classes, the worst first",
             "",
-            *_table(
+            *table(
                 ("class", "images", *columns.values()),
                 [
                     (row["class"], row["images"], *(percent(row[key]) for key in columns))
@@ -217,7 +218,7 @@ def _report(
             "",
             "## Versions",
             "",
-            *_table(("", ""), versions.items()),
+            *table(("", ""), versions.items()),
             "",
         ]
     )
@@ -232,7 +233,7 @@ def _thresholds(evaluation: MultiLabelEvaluation) -> list[str]:
         "Of all labels together; the last column is a mean over the classes. The model's own "
         f"threshold is {evaluation.threshold:g}.",
         "",
-        *_table(
+        *table(
             ("threshold", *THRESHOLD_COLUMNS.values()),
             [
                 (f"{row['threshold']:g}", *(percent(row[key]) for key in THRESHOLD_COLUMNS))
@@ -240,12 +241,4 @@ def _thresholds(evaluation: MultiLabelEvaluation) -> list[str]:
             ],
         ),
         "",
-    ]
-
-
-def _table(heading: Sequence[str], rows: Any) -> list[str]:
-    """Lines of a Markdown table."""
-    lines = [heading, ["---"] * len(heading), *rows]
-    return [
-        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
     ]

@@ -22,7 +22,7 @@ class RunFolder:
     """Paths of a run's files.
 
         config.json         what the run was told, resolved
-        versions.json       of Python and the packages; backend and devices
+        versions.json       of Python and the packages; backend, devices and day
         log.csv             one line an epoch
         checkpoints/        the last ones, to go on from
         best.keras, best.safetensors    the best weights so far (averaged, where the recipe says so)

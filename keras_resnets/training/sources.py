@@ -61,11 +61,14 @@ class IndexedSource:
         labels: class of each example, int64 (N,); or its classes, (N, classes) of 0 and 1.
         ids: name of each example.
         read: from the number of an example, a scalar tensor, to its image.
+        image_shape: (H, W, C) where all images lie in memory; `read` takes a vector of numbers,
+            too, then. None for files.
     """
 
     labels: np.ndarray
     ids: np.ndarray
     read: Callable[[tf.Tensor], tf.Tensor]
+    image_shape: tuple[int, int, int] | None = None
 
     @property
     def count(self) -> int:
@@ -81,6 +84,16 @@ class IndexedSource:
         return self._examples(tf.data.Dataset.range(index, self.count, hosts))
 
     def shuffled(self, seed: int, start: int, shard: tuple[int, int]) -> tf.data.Dataset:
+        return self._examples(self._shuffled_numbers(seed, start, shard))
+
+    def shuffled_batches(
+        self, seed: int, start: int, shard: tuple[int, int], batch_size: int
+    ) -> tf.data.Dataset:
+        """What `shuffled` yields in batches, of images in memory: in one reading a batch."""
+        numbers = self._shuffled_numbers(seed, start, shard)
+        return self._examples(numbers.batch(batch_size, drop_remainder=True))
+
+    def _shuffled_numbers(self, seed: int, start: int, shard: tuple[int, int]) -> tf.data.Dataset:
         index, hosts = shard
         places = tf.data.Dataset.counter(start * hosts + index, hosts)
 
@@ -89,7 +102,7 @@ class IndexedSource:
             order = tf.random.fold_in(tf.constant([seed, 0]), epoch)
             return tf.random.experimental.index_shuffle(place, order, self.count - 1)
 
-        return self._examples(places.map(example_number))
+        return places.map(example_number)
 
     def part(self, validation: bool, seed: int) -> IndexedSource:
         """See `Source`. A tenth of each class, but one image of two or more.
@@ -102,6 +115,7 @@ class IndexedSource:
             self.labels[chosen],
             self.ids[chosen],
             lambda number: self.read(tf.gather(tf.constant(chosen), number)),
+            self.image_shape,
         )
 
     def class_counts(self, classes: int) -> np.ndarray:
@@ -124,7 +138,11 @@ class IndexedSource:
             ids = tf.constant(list(map(os.fsencode, self.ids)), tf.string)
 
         def example(number):
-            return {"image": self.read(number), "label": labels[number], "id": ids[number]}
+            return {
+                "image": self.read(number),
+                "label": tf.gather(labels, number),
+                "id": tf.gather(ids, number),
+            }
 
         return numbers.map(example, num_parallel_calls=tf.data.AUTOTUNE)
 
@@ -134,7 +152,9 @@ def from_arrays(images: np.ndarray, labels: np.ndarray) -> IndexedSource:
     with tf.device("CPU"):
         images = tf.constant(images)
     ids = np.arange(len(labels)).astype(str)
-    return IndexedSource(labels, ids, lambda number: images[number])
+    return IndexedSource(
+        labels, ids, lambda number: tf.gather(images, number), tuple(images.shape[1:])
+    )
 
 
 def from_files(paths: np.ndarray, labels: np.ndarray) -> IndexedSource:

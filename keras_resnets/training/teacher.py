@@ -8,8 +8,9 @@ import keras
 from keras import ops
 
 from keras_resnets.checks import require
+from keras_resnets.graph.classifier import Classifier
 from keras_resnets.graph.endings import output_activation
-from keras_resnets.loading import Classifier, locate
+from keras_resnets.loading import locate
 from keras_resnets.training.config import RunConfig
 from keras_resnets.training.data import Examples
 from keras_resnets.training.evaluate import match_classes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from keras_resnets.checks import is_number, require
@@ -11,9 +11,17 @@ from keras_resnets.preparation import Preparation, parsed
 
 THRESHOLD = 0.5  # Of several labels, where nobody states another.
 
-_OF_THE_WEIGHTS = (
+# In front of the architecture of a network that timm does not build by the name: timm then says
+# that it does not know the network, rather than building another one.
+OURS = "keras-resnets/"
+
+ABOUT = "keras_resnets"  # The key in a config.json of what timm has no keys for.
+
+_OF_IMAGES = (
     "input_size", "test_input_size", "crop_pct", "test_crop_pct", "interpolation", "mean", "std",
-    "label_names", "label_descriptions", "license", "multi_label", "threshold",
+)  # fmt: skip
+_OF_THE_WEIGHTS = (
+    *_OF_IMAGES, "label_names", "label_descriptions", "license", "multi_label", "threshold",
 )  # fmt: skip
 
 
@@ -66,13 +74,16 @@ class Facts:
 
     @property
     def architecture(self) -> str | None:
-        """timm's name of the network, without a tag."""
+        """timm's name of the network, or ours where timm has none, without a tag."""
         name = self._value("architecture")
-        return name.split(".")[0] if isinstance(name, str) else None
+        return name.removeprefix(OURS).split(".")[0] if isinstance(name, str) else None
 
     @property
     def config_changes(self) -> dict[str, Any]:
-        """Fields of the architecture's configuration that the network changes."""
+        """What the network is built with that its architecture's name does not tell.
+
+        Fields of its configuration, and the builder's `output_stride` and `pooling`.
+        """
         changes = self._value("config_changes")
         return dict(changes) if isinstance(changes, Mapping) else {}
 
@@ -80,6 +91,11 @@ class Facts:
     def classes(self) -> int | None:
         """Number of classes; None also for a bare backbone."""
         return self._value("num_classes") or None
+
+    @property
+    def is_backbone(self) -> bool:
+        """Whether it is stated that there is no classifier."""
+        return self._value("num_classes") == 0
 
     @property
     def channels(self) -> int | None:
@@ -123,6 +139,12 @@ class Facts:
         return licence if isinstance(licence, str) else None
 
     @property
+    def about(self) -> dict[str, Any]:
+        """What `save_pretrained` adds for the model card; see `sharing.about`."""
+        about = self._value(ABOUT)
+        return dict(about) if isinstance(about, Mapping) else {}
+
+    @property
     def preparation(self) -> Preparation | None:
         """How images are prepared.
 
@@ -138,7 +160,14 @@ class Facts:
 
     def of_the_weights(self) -> dict[str, Any]:
         """What stays true when the weights move to another file, as it is stated."""
-        return {key: value for key in _OF_THE_WEIGHTS if (value := self._value(key)) is not None}
+        return self._stated(_OF_THE_WEIGHTS)
+
+    def of_images(self) -> dict[str, Any]:
+        """How images are prepared, as it is stated."""
+        return self._stated(_OF_IMAGES)
+
+    def _stated(self, keys: Iterable[str]) -> dict[str, Any]:
+        return {key: value for key in keys if (value := self._value(key)) is not None}
 
     def _value(self, key: str) -> Any:
         """A fact; new configurations of timm keep most of them in `pretrained_cfg`."""

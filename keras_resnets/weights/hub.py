@@ -259,9 +259,13 @@ class _Download(NamedTuple):
             return f"there is no such repository, or it is private: check the name, or {token}"
         if isinstance(error, RevisionNotFoundError):
             return f"it has no revision {self.revision!r}"
-        # Of a file that is neither cached nor reachable, the cause says why.
-        said = [str(part) or type(part).__name__ for part in (error, error.__cause__) if part]
-        return " ".join(" ".join(said).split()).rstrip(".")
+        return _said(error)
+
+
+def _said(error: Exception) -> str:
+    """What the client says, and its cause: of a file that cannot be had the cause says why."""
+    said = [str(part) or type(part).__name__ for part in (error, error.__cause__) if part]
+    return " ".join(" ".join(said).split()).rstrip(".")
 
 
 def _is_intact(path: str) -> bool:
@@ -289,3 +293,87 @@ def _forget(path: str) -> None:
     for file in (_blob(path), path):
         if os.path.lexists(file):
             os.remove(file)
+
+
+# Writing -----------------------------------------------------------------------------------------
+
+
+class Upload(NamedTuple):
+    """A repository that is to be written, and the token that may."""
+
+    repo_id: str
+    token: str
+
+    @classmethod
+    def checked(cls, repo_id: str, token: str | None = None) -> Upload:
+        """Raises a ValueError unless a repository is named so and there is a token; sends nothing.
+
+        Args:
+            repo_id: `"owner/repository"`.
+            token: default: the one that the client finds.
+        """
+        import huggingface_hub
+        from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+        rule = "repo_id must be 'owner/repository', as the hub names repositories"
+        hint = ""
+        try:
+            require(isinstance(repo_id, str) and repo_id.count("/") == 1, rule, repo_id=repo_id)
+            validate_repo_id(repo_id)
+        except HFValidationError as error:
+            hint = f"{str(error).rstrip('.')}. "
+        require(not hint, rule, hint, repo_id=repo_id)
+        require(
+            token is None or (isinstance(token, str) and token != ""),
+            "token must be a text or left out",
+            token=type(token).__name__,  # Not the token itself: messages end up in logs.
+        )
+        token = token or huggingface_hub.get_token()
+        require(
+            token is not None,
+            "writing to the hub needs a token: log in with `hf auth login`, or set HF_TOKEN to a "
+            "token that may write",
+            repo_id=repo_id,
+        )
+        return cls(repo_id, token)
+
+    def send(
+        self, folder: str | os.PathLike, *, private: bool | None, message: str, kept: Sequence[str]
+    ) -> None:
+        """Makes the repository if it is not there, and commits the files of a folder to it.
+
+        Args:
+            folder: of the files.
+            private: whether a new repository is for its owner alone; None: as the owner set it.
+            message: of the commit.
+            kept: files that stay as they are where the repository has them.
+
+        Raises:
+            ValueError: if the hub refuses.
+        """
+        import huggingface_hub
+
+        api = huggingface_hub.HfApi(token=self.token, library_name="keras-resnets")
+        try:
+            api.create_repo(self.repo_id, private=private, exist_ok=True)
+            there = [name for name in kept if api.file_exists(self.repo_id, name)]
+            api.upload_folder(
+                repo_id=self.repo_id,
+                folder_path=folder,
+                commit_message=message,
+                ignore_patterns=there,
+            )
+        except Exception as error:  # Some are those of the client's HTTP library.
+            raise ValueError(
+                "repo_id must be a repository that can be written: "
+                f"{self._explained(error)}. Received: repo_id={self.repo_id!r}"
+            ) from error
+
+    @staticmethod
+    def _explained(error: Exception) -> str:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status == 401:
+            return "the hub does not know the token; make one that may write, and set HF_TOKEN"
+        if status == 403:
+            return "the token may not write there; take one that may, or a repository of your own"
+        return _said(error)

@@ -3,7 +3,8 @@
 `pretrained.csv` and `imagenet_classes.csv` are data, made by `tools/build_catalog.py`; they are
 read when something first asks for them. The facts come from timm 1.0.31 (Apache-2.0): its
 configuration, the accuracies that its maintainers report, and WordNet's names of ImageNet's
-classes.
+classes. `bundled.csv` has the small networks whose weights are in this package, in `bundled/`, and
+how `tools/train_cifar_weights.py` made and measured them.
 
 A checkpoint's licence is its author's, as timm states it. It is passed on, not judged, except for
 two things: what `weights="imagenet"` means is chosen among permissive licences only, and a licence
@@ -16,10 +17,47 @@ import csv
 import dataclasses
 import functools
 import importlib.resources
+from pathlib import Path
 from typing import Any
 
 from keras_resnets.checks import nearest
 from keras_resnets.preparation import Preparation
+
+# What the parts of a tag mean that name data, by timm's convention.
+_DATA = {
+    "in1k": "ImageNet-1k",
+    "in12k": "ImageNet-12k",
+    "in21k": "ImageNet-21k",
+    "ig1b": "Instagram-1B",
+    "yfcc100m": "YFCC100M",
+    "yfcc15m": "YFCC15M",
+    "cc12m": "CC12M",
+}
+
+BUNDLED = Path(__file__).parent / "bundled"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+    """How weights that come along were made.
+
+    Attributes:
+        command: that trained them.
+        seed: of the training.
+        epochs: passes over the training images; the best of them is kept.
+        best_epoch: which one that was.
+        hours: that it took.
+        date: when it ended.
+        machine: on what.
+    """
+
+    command: str
+    seed: int
+    epochs: int
+    best_epoch: int
+    hours: float
+    date: str
+    machine: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,7 +67,7 @@ class Pretrained:
     Attributes:
         architecture: timm's name of the network, ours too.
         tag: what tells it from the architecture's other checkpoints: who trained it, how, on what.
-        hub_id: its repository on the Hugging Face hub.
+        hub_id: its repository on the Hugging Face hub; empty for weights that come along.
         classes: how many its classifier has; 0 where it was published without one.
         input_size: `(height, width)` of the images that it was trained with.
         test_input_size: the larger size that it is best evaluated at, if one is stated.
@@ -40,10 +78,13 @@ class Pretrained:
         std: of each channel.
         license: identifier of its licence, or `"unknown"`.
         origin_url: where its author published it; may be empty.
-        top1: accuracy on ImageNet-1k's validation set in percent, as timm reports it.
+        top1: accuracy in percent: on ImageNet-1k's validation set, as timm reports it, or on all
+            test images of `dataset`, as we measured it.
         top5: the same of the five likeliest classes.
         results_size: side of the images that these accuracies were measured with.
         imagenet: whether it is the architecture's choice for `weights="imagenet"`.
+        dataset: what these accuracies were measured on.
+        training: how it was made, where its weights come along; None for those on the hub.
     """
 
     architecture: str
@@ -63,6 +104,8 @@ class Pretrained:
     top5: float | None
     results_size: int | None
     imagenet: bool
+    dataset: str = "ImageNet"
+    training: Training | None = None
 
     @property
     def name(self) -> str:
@@ -71,13 +114,25 @@ class Pretrained:
 
     @property
     def source(self) -> str:
-        """Where the file is: `"hf://timm/resnest50d.in1k"`."""
-        return f"hf://{self.hub_id}"
+        """Where the file is: `"hf://timm/resnest50d.in1k"`, or its path in this package."""
+        return f"hf://{self.hub_id}" if self.training is None else str(self.bundled)
+
+    @property
+    def bundled(self) -> Path | None:
+        """The file of weights that come along; None for those on the hub."""
+        return None if self.training is None else BUNDLED / f"{self.name}.safetensors"
 
     @property
     def preparation(self) -> Preparation:
         """How images are prepared for it."""
         return Preparation.stated_in(dataclasses.asdict(self))
+
+    @property
+    def training_data(self) -> tuple[str, ...]:
+        """The data sets that its tag names; none where the tag names no data."""
+        if self.training is not None:
+            return (self.dataset,)
+        return tuple(_DATA[part] for part in self.tag.split("_") if part in _DATA)
 
     @property
     def permissive(self) -> bool:
@@ -115,12 +170,24 @@ def table() -> dict[str, dict[str, Pretrained]]:
     """The checkpoints by architecture and tag. It is shared by all callers: do not change it."""
     architectures: dict[str, dict[str, Pretrained]] = {}
     for row in _rows("pretrained.csv"):
-        checkpoint = Pretrained(
-            **{key: row[key] for key in _TEXTS},
-            **{key: read(row[key]) if row[key] else None for key, read in _READERS.items()},
-        )
-        architectures.setdefault(checkpoint.architecture, {})[checkpoint.tag] = checkpoint
+        _add(architectures, _checkpoint(row))
+    for row in _rows("bundled.csv"):
+        training = Training(**{key: read(row[key]) for key, read in _TRAINING.items()})
+        known = dict.fromkeys(_TEXTS | _READERS.keys(), "") | row
+        made = dict(dataset=row["dataset"], training=training)
+        _add(architectures, dataclasses.replace(_checkpoint(known), **made))
     return architectures
+
+
+def _checkpoint(row: dict[str, str]) -> Pretrained:
+    return Pretrained(
+        **{key: row[key] for key in _TEXTS},
+        **{key: read(row[key]) if row[key] else None for key, read in _READERS.items()},
+    )
+
+
+def _add(architectures: dict[str, dict[str, Pretrained]], checkpoint: Pretrained) -> None:
+    architectures.setdefault(checkpoint.architecture, {})[checkpoint.tag] = checkpoint
 
 
 def find(architecture: str, tag: str) -> Pretrained:
@@ -199,7 +266,7 @@ def _size(text: str) -> tuple[int, ...]:
 
 
 # How the columns are read; an empty cell that is no text is None.
-_TEXTS = ("architecture", "tag", "hub_id", "interpolation", "license", "origin_url")
+_TEXTS = {"architecture", "tag", "hub_id", "interpolation", "license", "origin_url"}
 _READERS = {
     "classes": int,
     "input_size": _size,
@@ -212,4 +279,13 @@ _READERS = {
     "top5": float,
     "results_size": int,
     "imagenet": lambda text: text == "1",
+}
+_TRAINING = {
+    "command": str,
+    "seed": int,
+    "epochs": int,
+    "best_epoch": int,
+    "hours": float,
+    "date": str,
+    "machine": str,
 }

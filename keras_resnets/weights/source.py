@@ -72,8 +72,8 @@ class Weights:
 
     @property
     def config_changes(self) -> dict[str, Any]:
-        """Fields of the architecture's configuration that the network changes."""
-        return self._metadata.config_changes
+        """What the network is built with that its architecture's name does not tell."""
+        return self._config.config_changes or self._metadata.config_changes
 
     @property
     def preparation(self) -> Preparation | None:
@@ -87,6 +87,13 @@ class Weights:
             return self._config.preparation
         # What a config.json leaves out, the file beside it may state.
         return known or self._metadata.overridden_by(self._config).preparation
+
+    @property
+    def stated_of_images(self) -> dict[str, Any]:
+        """What is stated about images, under timm's names; `preparation` fills in what is not."""
+        known = self.published and self.published.preparation.as_metadata()
+        stated = self._metadata.of_images()
+        return {**stated, **(known or {}), **self._config.of_images()}
 
     @property
     def class_names(self) -> tuple[tuple[str, str], ...] | None:
@@ -149,6 +156,8 @@ def find(architecture: str, weights: Any) -> Weights | None:
         entry = named_checkpoint(architecture, weights)
         if hub.is_source(weights) or (entry is None and os.path.isdir(weights)):
             repository = hub.fetch(weights)
+        elif entry is not None and entry.bundled is not None:
+            return Weights(path=str(entry.bundled), name=entry.name, published=entry)
         elif entry is not None:
             repository = hub.fetch(entry.source)
         else:
