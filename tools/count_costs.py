@@ -3,7 +3,7 @@
     KERAS_BACKEND=torch python tools/count_costs.py                 # all networks, some minutes
     KERAS_BACKEND=torch python tools/count_costs.py "resnest*"      # these, the others as they are
 
-`keras-resnets list --html` and the site show accuracies beside costs, and may not build 166 models
+`keras-resnets list --html` and the site show accuracies beside costs, and may not build all models
 for it. Sizes are the architecture's own and those at which accuracies of its published checkpoints
 were measured. On torch, whose "meta" device makes weights without memory or numbers.
 """
@@ -13,7 +13,6 @@ from __future__ import annotations
 import csv
 import fnmatch
 import io
-import math
 import sys
 
 import keras
@@ -37,10 +36,8 @@ def rows_of(name: str) -> list[dict[str, object]]:
     for size in sizes_of(name):
         with keras.device("meta"):
             model = kr.create_model(name, weights=None, input_shape=(size, size, 3))
-        parameters = sum(math.prod(weight.shape) for weight in model.trainable_weights)
-        rows.append(
-            dict(architecture=name, parameters=parameters, size=size, macs=kr.count_macs(model))
-        )
+        parameters, macs = catalog.costs(model, (size, size))
+        rows.append(dict(architecture=name, parameters=parameters, size=size, macs=macs))
     return rows
 
 

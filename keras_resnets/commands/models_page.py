@@ -1,7 +1,7 @@
 """One page of all models: a table to sort and filter, and their accuracy by what they cost.
 
-The page is a single file that needs nothing else, no network either. Accuracies are those that timm
-reports (`weights/pretrained.csv`); costs are counted by `tools/count_costs.py` (`costs.csv`).
+The page is a single file that needs nothing else, no network either. Accuracies are those of
+`weights/published.py`; costs are counted by `tools/count_costs.py` (`costs.csv`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ COSTS = Path(__file__).with_name("costs.csv")
 TEMPLATE = Path(__file__).with_name("models_page.html")
 
 GIGA, MEGA = 1e9, 1e6
+IMAGENET = "ImageNet"  # As `Pretrained.dataset` calls it.
 
 # A file of its own takes no colour from a page.
 _PAPER = """\
@@ -76,6 +77,11 @@ class Row:
     def top1(self) -> float | None:
         return None if self.checkpoint is None else self.checkpoint.top1
 
+    @property
+    def data(self) -> str:
+        """What the accuracy was measured on."""
+        return "" if self.checkpoint is None or self.top1 is None else self.checkpoint.dataset
+
 
 def rows_of(pattern: str = "*", *, pretrained: bool = False) -> list[Row]:
     """What the page shows, in the families' order.
@@ -124,7 +130,7 @@ def accuracy_by(rows: Iterable[Row], cost: str, *, legend: bool = False) -> str:
         "parameters": (MEGA, "million parameters"),
     }[cost]
     families = list(catalog.FAMILIES)
-    measured = [row for row in rows if row.top1 is not None]
+    measured = [row for row in rows if row.top1 is not None and row.data == IMAGENET]
     if not measured:
         return ""
     points = [
@@ -157,6 +163,7 @@ HEADINGS = (
     ("family", "text"),
     ("top-1", "number"),
     ("top-5", "number"),
+    ("on", "text"),
     ("at", "number"),
     ("parameters, million", "number"),
     ("MACs, billion", "number"),
@@ -171,6 +178,7 @@ def _cells(row: Row) -> Sequence[str]:
         row.family,
         "" if row.top1 is None else f"{row.top1:.2f}",
         "" if checkpoint is None or checkpoint.top5 is None else f"{checkpoint.top5:.2f}",
+        row.data,
         str(row.size),
         f"{row.parameters / MEGA:.2f}",
         f"{row.macs / GIGA:.2f}",
