@@ -13,8 +13,8 @@ TENSORFLOW ?= tensorflow-cpu
 TIMM_BARE := timm torchvision
 PEERS_BARE := kagglesdk keras-hub zeromodels
 
-.PHONY: demo test test-long test-exports test-backends test-oldest test-wheel lint benchmark goldens \
-	constraints clean
+.PHONY: demo test test-long test-exports test-backends test-oldest test-wheel lint docs benchmark \
+	goldens constraints clean
 
 # Train a small ResNeSt on real images, save it in three formats, reload each.
 demo: $(VENV)/demo.installed
@@ -55,6 +55,10 @@ lint: $(VENV)/lint.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The site, in site/; `python -m http.server -d site` shows it. A warning is an error.
+docs: $(VENV)/docs.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 # Measure this machine against the peers, in under 10 minutes; see benchmarks/README.md.
 benchmark: $(VENV)/benchmark.installed
 	$(BIN)/python -m benchmarks
@@ -68,7 +72,7 @@ constraints: $(VENV)/created
 	$(BIN)/python tools/pin_requirements.py
 
 clean:
-	rm -rf $(VENV) $(OLDEST) demo build dist *.egg-info
+	rm -rf $(VENV) $(OLDEST) demo build dist site *.egg-info
 
 $(VENV)/created:
 	$(PYTHON) -m venv $(VENV)
@@ -102,6 +106,10 @@ $(VENV)/benchmark.installed: $(VENV)/created pyproject.toml constraints.txt
 
 $(VENV)/lint.installed: $(VENV)/created pyproject.toml constraints.txt
 	$(INSTALL) -e ".[lint]"
+	touch $@
+
+$(VENV)/docs.installed: $(VENV)/created pyproject.toml constraints.txt
+	$(INSTALL) -e ".[docs,$(TENSORFLOW)]"
 	touch $@
 
 $(VENV)/build.installed: $(VENV)/created pyproject.toml constraints.txt

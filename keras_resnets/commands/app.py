@@ -65,6 +65,14 @@ def list_models(
     pretrained: Annotated[
         bool, typer.Option("--pretrained", help="Published checkpoints, architecture.tag.")
     ] = False,
+    html: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OUT.html",
+            callback=expanded,
+            help="Write a page with a table to sort and the accuracies by cost.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the architectures, or the published checkpoints with accuracy and licence."""
@@ -75,7 +83,12 @@ def list_models(
         every = catalog.list_models(pretrained=pretrained)
         hint = nearest(pattern, every, most=3)
         raise ValueError(f"pattern must match a name. {hint}Received: pattern={pattern!r}")
-    if pretrained:
+    if html is not None:
+        from keras_resnets.commands import models_page
+
+        models = models_page.write_page(html, pattern, pretrained=pretrained)
+        typer.echo(f"Wrote {html}: {models} models")
+    elif pretrained:
         checkpoints = [catalog.find_tagged(name)[1] for name in names]
         if as_json:
             print_json([checkpoint.as_dict() for checkpoint in checkpoints])
