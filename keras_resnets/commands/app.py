@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import typer
 
 from keras_resnets import __version__
-from keras_resnets.checks import nearest
 from keras_resnets.commands.arguments import AsJson, Model, OfWeights, Threshold, Weights
 from keras_resnets.commands.errors import errors_to_stderr
 from keras_resnets.commands.options import expanded, with_run_options
@@ -76,28 +75,9 @@ def list_models(
     as_json: AsJson = False,
 ) -> None:
     """List the architectures, or the published checkpoints with accuracy and licence."""
-    from keras_resnets import catalog
+    from keras_resnets.commands.listing import run_list
 
-    names = catalog.list_models(pattern, pretrained=pretrained)
-    if not names:
-        every = catalog.list_models(pretrained=pretrained)
-        hint = nearest(pattern, every, most=3)
-        raise ValueError(f"pattern must match a name. {hint}Received: pattern={pattern!r}")
-    if html is not None:
-        from keras_resnets.commands import models_page
-
-        models = models_page.write_page(html, pattern, pretrained=pretrained)
-        typer.echo(f"Wrote {html}: {models} models")
-    elif pretrained:
-        checkpoints = [catalog.find_tagged(name)[1] for name in names]
-        if as_json:
-            print_json([checkpoint.as_dict() for checkpoint in checkpoints])
-        else:
-            print_checkpoints(checkpoints)
-    elif as_json:
-        print_json(names)
-    else:
-        print_lines(names)
+    run_list(pattern, pretrained=pretrained, html=html, as_json=as_json)
 
 
 @app.command("info")
