@@ -99,33 +99,8 @@ def training_batches(
     index, hosts = examples.shard
     start = start_step * batch_size
 
-    def finished(step, pixels, labels):
-        step_seed = tf.random.fold_in(tf.constant([seed, 2]), step * hosts + index)
-        return augment.augment_batch(
-            tf.cast(pixels, tf.float32),
-            _targets(labels, examples),
-            augmentation,
-            step_seed,
-            class_weights,
-            multi_label=multi_label or examples.multi_label,
-        )
-
-    def finish_whole(step, batch):
-        step_seed = tf.random.fold_in(tf.constant([seed, 1]), step * hosts + index)
-        pixels = augment.crop_and_flip(batch["image"], augmentation, step_seed)
-        return finished(step, images.decode(pixels), batch["label"])
-
-    if _as_they_are(examples, image_size) and augment.is_crop_and_flip(augmentation):
-        batches = examples.source.shuffled_batches(seed, start, examples.shard, batch_size)
-        batches = batches.enumerate(start_step)
-        return batches.map(finish_whole, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
-
-    shuffled = examples.source.shuffled(seed, start, examples.shard)
-    # A number that no other image of any host or epoch has.
-    numbers = tf.data.Dataset.counter(start * hosts + index, hosts)
-    numbered = tf.data.Dataset.zip(shuffled, numbers).map(
-        lambda example, number: {**example, "number": number, "real": True}
-    )
+    def seed_of(step, purpose):
+        return tf.random.fold_in(tf.constant([seed, purpose]), step * hosts + index)
 
     def prepare(example):
         image_seed = tf.random.fold_in(tf.constant([seed, 1]), example["number"])
@@ -133,11 +108,39 @@ def training_batches(
         image = images.training_crop(example["image"], image_size, augmentation, crop_seed)
         return augment.augment_image(image, augmentation, change_seed)
 
-    def finish(step, batch):
+    def cropped_one_by_one(step, batch):
         pixels, readable = _decoded(batch, prepare, image_size, batch_size, examples.strict)
-        return finished(step, *_with_gaps_filled(pixels, batch["label"], readable))
+        return _with_gaps_filled(pixels, batch["label"], readable)
 
-    batches = numbered.batch(batch_size, drop_remainder=True).enumerate(start_step)
+    def cropped_at_once(step, batch):
+        pixels = augment.crop_and_flip(batch["image"], augmentation, seed_of(step, 1))
+        return images.decode(pixels), batch["label"]
+
+    if _as_they_are(examples, image_size) and augment.is_crop_and_flip(augmentation):
+        cropped = cropped_at_once
+        batches = examples.source.shuffled_batches(seed, start, examples.shard, batch_size)
+    else:
+        cropped = cropped_one_by_one
+        shuffled = examples.source.shuffled(seed, start, examples.shard)
+        # A number that no other image of any host or epoch has.
+        numbers = tf.data.Dataset.counter(start * hosts + index, hosts)
+        numbered = tf.data.Dataset.zip(shuffled, numbers).map(
+            lambda example, number: {**example, "number": number, "real": True}
+        )
+        batches = numbered.batch(batch_size, drop_remainder=True)
+
+    def finish(step, batch):
+        pixels, labels = cropped(step, batch)
+        return augment.augment_batch(
+            tf.cast(pixels, tf.float32),
+            _targets(labels, examples),
+            augmentation,
+            seed_of(step, 2),
+            class_weights,
+            multi_label=multi_label or examples.multi_label,
+        )
+
+    batches = batches.enumerate(start_step)
     return batches.map(finish, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
@@ -346,7 +349,7 @@ def _report(names: tf.Tensor, strict: bool) -> tf.Operation:
 
 def _as_they_are(examples: Examples, image_size: int) -> bool:
     """Whether the images lie in memory, and already have the size that they are to have."""
-    shape = getattr(examples.source, "image_shape", None)
+    shape = examples.source.image_shape
     return shape is not None and shape[:2] == (image_size, image_size)
 
 

@@ -15,7 +15,7 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -31,9 +31,11 @@ class Source(Protocol):
     """A split of a data set. Examples are dicts: image, label and id (string).
 
     A label is an int64; where an image may have several, a uint8 vector with a 1 for each class.
+    `image_shape` is the (H, W, C) of images that lie in memory, and None for others.
     """
 
     count: int
+    image_shape: tuple[int, int, int] | None
 
     def in_order(self, shard: tuple[int, int]) -> tf.data.Dataset:
         """Each example of this host's share once, always in the same order."""
@@ -186,6 +188,8 @@ class RecordSource:
     parse: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
     compression: str = ""
     part_of: tuple[int, int, int] | None = None
+
+    image_shape: ClassVar[None] = None
 
     @property
     def count(self) -> int:
